@@ -1,0 +1,40 @@
+"""A block as JSON over HTTP: original bytes as text, so that the reader hashes what was signed."""
+
+from typing import Any
+
+from ledger.block import Block, Header
+from ledger.entry import Entry
+from ledger.errors import BlockInvalid
+from ledger.note import Checkpoint
+
+
+def block_to_wire(block: Block, cosignatures: list[str]) -> dict[str, Any]:
+    """The JSON form of a block and the cosignatures on it so far."""
+    return {
+        "header": block.header.data().decode(),
+        "entries": [entry.data.decode() for entry in block.entries],
+        "checkpoint": block.checkpoint.text(),
+        "signature": block.signature,
+        "parent_cert": list(block.parent_cert),
+        "cosignatures": cosignatures,
+    }
+
+
+def block_from_wire(content: Any) -> Block:
+    """The block in a JSON form; nothing in it is verified yet.
+
+    Raises:
+        BlockInvalid: if the form is wrong.
+    """
+    try:
+        return Block(
+            Header.parse(content["header"].encode()),
+            tuple(Entry(entry.encode()) for entry in content["entries"]),
+            Checkpoint.parse(content["checkpoint"]),
+            str(content["signature"]),
+            tuple(str(line) for line in content["parent_cert"]),
+        )
+    except (KeyError, TypeError, AttributeError):
+        raise BlockInvalid(
+            "the API's block is malformed", "run the same version on both sides"
+        ) from None

@@ -1,0 +1,170 @@
+"""What a federated model is compared with, and how: pure functions on tables in one place.
+
+`federated` is the consortium's own round without proofs and without Flower: every hospital trains
+from the global model, the new one is the mean of theirs weighted by declared sizes. `local` is a
+hospital alone, `pooled` all patients in one table; both without noise, by the same recipe. They
+exist only in simulation: elsewhere data may not be pooled. `majority` predicts the more frequent
+outcome.
+
+The released model is the mean of the global models of the last ceil(R / 2) rounds (Polyak, Juditsky
+1992): it averages noise away at no cost in privacy, and the rule is public.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import binomtest, norm
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from consortium.tasks.task import JUDGEABLE, Split, Task
+from privacy.contract import PrivacyTerms
+from privacy.noise import NoiseSource, SecureNoise
+from privacy.training import train
+
+State = dict[str, Tensor]
+"""Parameters of a model by name, float32."""
+
+CONFIDENCE: Final = 0.95
+
+
+@dataclass(frozen=True)
+class Training:
+    """A federated training: the released model and the global model after each round."""
+
+    final: State
+    rounds: tuple[State, ...]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """A model on one hospital's patients, with 95 % intervals.
+
+    accuracy: at probability one half; interval of Wilson (1927). auroc: None with fewer than five
+    patients of either class; interval of Hanley and McNeil (1982).
+    """
+
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    auroc: float | None
+    auroc_interval: tuple[float, float] | None
+
+
+def weighted_mean(states: Sequence[State], weights: Sequence[int]) -> State:
+    """Mean of models by public integer weights: float64 sums in the order given, then float32."""
+    total = sum(weights)
+    mean: State = {}
+    for name in states[0]:
+        summed = torch.zeros_like(states[0][name], dtype=torch.float64)
+        for state, weight in zip(states, weights, strict=True):
+            summed += state[name].double() * weight
+        mean[name] = (summed / total).float()
+    return mean
+
+
+def released(rounds: Sequence[State]) -> State:
+    """The mean of the global models of the last ceil(R / 2) rounds."""
+    last = rounds[-math.ceil(len(rounds) / 2) :]
+    return weighted_mean(last, [1] * len(last))
+
+
+def federated(
+    task: Task,
+    splits: Mapping[str, Split],
+    terms: Mapping[str, PrivacyTerms],
+    noise: Callable[[], NoiseSource] = SecureNoise,
+    seed: int = 0,
+) -> Training:
+    """Train over all hospitals of `splits` by their `terms` (site id -> contract).
+
+    All contracts agree in rounds. Weights are the declared sizes (`normaliser`).
+    """
+    data = {site: task.tensors(split.train) for site, split in splits.items()}
+    weights = [terms[site].normaliser for site in splits]
+    source = noise()
+    state = _state(task, seed)
+    rounds: list[State] = []
+    for _ in range(next(iter(terms.values())).rounds):
+        trained = []
+        for site, (x, y) in data.items():
+            model = task.model(seed)
+            model.load_state_dict(state)
+            train(model, task.loss, x, y, terms[site], source)
+            trained.append(_copied(model.state_dict()))
+        state = weighted_mean(trained, weights)
+        rounds.append(state)
+    return Training(released(rounds), tuple(rounds))
+
+
+def local(task: Task, split: Split, declared_patients: int, rounds: int, seed: int = 0) -> State:
+    """A hospital's own model alone, without noise, by the task's recipe."""
+    terms = task.terms(rounds, None, Decimal("0.00001"), declared_patients)
+    return federated(task, {"local": split}, {"local": terms}, seed=seed).final
+
+
+def pooled(
+    task: Task, splits: Sequence[Split], declared_patients: int, rounds: int, seed: int = 0
+) -> State:
+    """All hospitals' patients in one table, without noise. Only a simulation can do this."""
+    train_frame = pd.concat([split.train for split in splits], ignore_index=True)
+    together = Split(train_frame, splits[0].validation, splits[0].test)
+    return local(task, together, declared_patients, rounds, seed)
+
+
+def majority(task: Task, split: Split) -> float:
+    """Accuracy on the test part of always predicting the training part's more frequent outcome."""
+    guess = float(task.outcomes(split.train).mean() > 0.5)
+    return float((task.outcomes(split.test) == guess).mean())
+
+
+def evaluate(task: Task, state: State, frame: pd.DataFrame) -> Metrics:
+    """Accuracy and AUROC of a model on a table. Raises DataInvalid.
+
+    Exact: what leaves a hospital passes the release gate first.
+    """
+    x, y = task.tensors(frame)
+    model = task.model()
+    model.load_state_dict(state)
+    with torch.no_grad():
+        logits = model(x).squeeze(1).double().numpy()
+    return metrics(logits, y.numpy())
+
+
+def metrics(logits: np.ndarray, y: np.ndarray) -> Metrics:
+    """Accuracy and AUROC from logits [n] and outcomes [n]."""
+    right = int(((logits > 0) == (y > 0.5)).sum())
+    interval = binomtest(right, len(y)).proportion_ci(CONFIDENCE, method="wilson")
+    bounds = (float(interval.low), float(interval.high))
+    positives = int((y > 0.5).sum())
+    negatives = len(y) - positives
+    if min(positives, negatives) < JUDGEABLE:
+        return Metrics(right / len(y), bounds, None, None)
+    auroc = float(roc_auc_score(y, logits))
+    return Metrics(
+        right / len(y), bounds, auroc, hanley_mcneil_interval(auroc, positives, negatives)
+    )
+
+
+def hanley_mcneil_interval(auroc: float, positives: int, negatives: int) -> tuple[float, float]:
+    """95 % interval of an AUROC (Hanley and McNeil 1982, equation 2), cut at 0 and 1."""
+    q1 = auroc / (2 - auroc)
+    q2 = 2 * auroc**2 / (1 + auroc)
+    variance = (
+        auroc * (1 - auroc) + (positives - 1) * (q1 - auroc**2) + (negatives - 1) * (q2 - auroc**2)
+    ) / (positives * negatives)
+    half = float(norm.ppf((1 + CONFIDENCE) / 2)) * math.sqrt(max(0.0, variance))
+    return max(0.0, auroc - half), min(1.0, auroc + half)
+
+
+def _state(task: Task, seed: int) -> State:
+    return _copied(task.model(seed).state_dict())
+
+
+def _copied(state: Mapping[str, Tensor]) -> State:
+    return {name: value.detach().clone() for name, value in state.items()}

@@ -1,0 +1,125 @@
+"""A job's contract: all that a hospital must know before it spends privacy, in public constants.
+
+`make_job` writes it; `check_job` is what every member checks before it co-signs the job: the task
+is one that it has, with the same schema and defaults; the initial model is the task's own; the
+noise gives the promised epsilon. Whether the hospital wants to spend that is for its own policy.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from consortium import tasks
+from consortium import weights as weight_forms
+from consortium.errors import JobInvalid
+from consortium.rounds.aggregation import average_from
+from consortium.rounds.checks import privacy_terms
+from ledger.content import Weights, model_hash
+from ledger.records import Job, MemberForm, Participant, Terms, Thresholds
+from privacy.contract import PrivacyTerms
+from privacy.errors import PrivacyError
+from privacy.gaussian import check_claim
+from sml.mapping import MappingGroup, groups_for
+
+DEFAULT_THRESHOLDS = Thresholds(false_alarm="0.0001", drop=1500)
+
+
+@dataclass(frozen=True)
+class JobOrder:
+    """What a person asks for."""
+
+    task: str
+    rounds: int
+    epsilon: Decimal
+    delta: Decimal
+    seed: int
+
+
+def make_job(ledger: str, name: str, order: JobOrder, declared_patients: Mapping[str, int]) -> Job:
+    """The contract of a job.
+
+    Args:
+        ledger: the ledger's id.
+        name: the job's id, new on this ledger.
+        order: what is asked for.
+        declared_patients: the round number of patients that each institution declares in
+            public: the normaliser of its updates and its weight in the average.
+
+    Raises:
+        PrivacyError, TaskError: if the order cannot be kept.
+    """
+    task = tasks.get(order.task)
+    return Job(
+        v=1,
+        type="job",
+        ledger=ledger,
+        author="coordinator",
+        job=name,
+        task=task.name,
+        task_fingerprint=task.fingerprint(),
+        rounds=order.rounds,
+        seed=order.seed,
+        initial_model=model_hash(initial_model(task.name, order.seed)),
+        average_from=average_from(order.rounds),
+        participants=tuple(
+            Participant(
+                institution=institution,
+                weight=declared_patients[institution],
+                terms=Terms.model_validate(
+                    make_terms(order, declared_patients[institution]).to_record()
+                ),
+            )
+            for institution in sorted(declared_patients)
+        ),
+        thresholds=DEFAULT_THRESHOLDS,
+    )
+
+
+def make_terms(order: JobOrder, declared_patients: int) -> PrivacyTerms:
+    """One institution's terms: the task's recipe, and the noise that the epsilon asks for.
+
+    Raises:
+        PrivacyError: if the epsilon, the delta or the rounds cannot be kept.
+    """
+    return tasks.get(order.task).terms(order.rounds, order.epsilon, order.delta, declared_patients)
+
+
+def initial_model(task: str, seed: int) -> Weights:
+    """The task's model before any training."""
+    return weight_forms.of_module(tasks.get(task).model(seed))
+
+
+def task_groups(job: Job) -> tuple[MappingGroup, ...]:
+    """The axes of the job's model that the secure mapping permutes."""
+    return groups_for(tasks.get(job.task).model(job.seed))
+
+
+def check_job(job: Job, members: Mapping[str, MemberForm]) -> None:
+    """Checks a job's contract.
+
+    Raises:
+        JobInvalid: naming the first rule that it breaks.
+    """
+    task = tasks.get(job.task)
+    names: Sequence[str] = [participant.institution for participant in job.participants]
+    if list(names) != sorted(set(names)) or not set(names) <= set(members):
+        raise _invalid("its participants are not members, in order, each once")
+    if job.task_fingerprint != task.fingerprint():
+        raise _invalid("its task is not the one installed here")
+    if job.initial_model != model_hash(initial_model(job.task, job.seed)):
+        raise _invalid("its initial model is not the task's")
+    if job.average_from != average_from(job.rounds):
+        raise _invalid("its rule for the released model is not the task's")
+    for participant in job.participants:
+        terms = privacy_terms(participant)
+        if terms.rounds != job.rounds:
+            raise _invalid(f"the terms of {participant.institution} are for other rounds")
+        try:
+            terms.validate()
+            check_claim(terms)
+        except PrivacyError as error:
+            raise _invalid(f"the terms of {participant.institution}: {error.what}") from None
+
+
+def _invalid(what: str) -> JobInvalid:
+    return JobInvalid(f"the job's contract does not hold: {what}", "submit a corrected job")

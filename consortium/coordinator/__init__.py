@@ -1,0 +1,1 @@
+"""The coordinator: a Flower ServerApp that runs rounds, and the sequencer of their blocks."""

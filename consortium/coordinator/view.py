@@ -1,0 +1,83 @@
+"""What the round rules ask of the ledger, answered from the coordinator's own database."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from consortium.contract import initial_model
+from consortium.models import ModelStore
+from ledger.content import ContentStore, Weights
+from ledger.entry import Entry
+from ledger.records import Job, MemberForm, Policy, Result
+from ledger.store import LedgerStore
+
+
+class StoreView:
+    """A `consortium.rounds.replay.LedgerView` over the ledger's store.
+
+    ``remember`` keeps the steps of a job's reveals; after a restart they are not known here, and
+    the hospitals' own checks, which keep them, are the ones that count.
+    """
+
+    def __init__(self, store: LedgerStore, content: ContentStore, models: ModelStore) -> None:
+        self.store, self.content, self.models = store, content, models
+        self._steps: dict[str, list[np.ndarray]] = {}
+
+    @property
+    def ledger(self) -> str:
+        """The ledger's id."""
+        return self.store.chain().ledger
+
+    @property
+    def members(self) -> Mapping[str, MemberForm]:
+        """The members in force."""
+        return self.store.chain().members
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self.store.chain().policy
+
+    @property
+    def head(self) -> str:
+        """Hash of the newest block."""
+        return self.store.chain().header.hash
+
+    def jobs(self) -> Sequence[Job]:
+        """All jobs, oldest first."""
+        return [r for e in self.store.entries("job") if isinstance(r := e.record, Job)]
+
+    def ended(self, job: str) -> bool:
+        """Whether a job is over."""
+        return bool(self.store.entries("job-end", job))
+
+    def results(self, job: str) -> Sequence[Result]:
+        """A job's results, oldest first."""
+        entries = [_parsed(entry.data) for entry in self.store.entries("result", job)]
+        return [r for e in entries if isinstance(r := e.record, Result)]
+
+    def steps(self, job: str) -> Sequence[np.ndarray]:
+        """Steps of the job's reveals since this process started."""
+        return self._steps.get(job, [])
+
+    def remember(self, job: str, steps: Mapping[str, np.ndarray]) -> None:
+        """Keeps a round's steps for check 7 of later rounds."""
+        self._steps.setdefault(job, []).extend(steps[name] for name in sorted(steps))
+
+    def model(self, name: str) -> Weights:
+        """A model by its hash; a job's initial model is made when first asked for."""
+        for job in self.jobs():
+            if job.initial_model == name:
+                self.models.put(initial_model(job.task, job.seed))
+        return self.models.get(name)
+
+    def update(self, digest: str) -> bytes:
+        """A revealed, mapped update by its digest."""
+        return self.content.get(digest)
+
+
+@lru_cache(maxsize=8192)
+def _parsed(data: bytes) -> Entry:
+    """An entry that keeps its parsed record: a job's results are read again every round."""
+    return Entry(data)

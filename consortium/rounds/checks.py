@@ -1,0 +1,231 @@
+"""Checks 1 to 7 on a reveal, in this order, each with its own code.
+
+They are deterministic: every validator reaches the same result from the same bytes, so sums that
+meet a threshold are exactly rounded (`math.fsum`) and do not depend on the machine.
+
+1. ``NotAMember``, ``SignatureInvalid``: the proof is signed by a member that takes part.
+2. ``CommitmentMismatch``: it opens that member's commitment in the closed set.
+3. ``VrfProofInvalid``: the mapping was drawn with this institution's key for this very round.
+4. ``UpdateMalformed``, ``UpdateNotFinite``: names, shapes, types; no NaN, no infinity.
+5. ``StepTooLarge``: it lies within reach of the current model (`step_cap`).
+6. ``PrivacyClaimInvalid``: what it declares to have spent is what the contract's terms cost.
+7. ``NearCopy``: it is no near-copy of another, of this round or an earlier one (`near_copy`).
+
+What passing means, and no more: this institution submitted this update for this round, it starts
+from the current model, is bounded, and is nobody else's. Not that real patients were trained on,
+nor that the declared noise was really added.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import fsum, sqrt
+
+import numpy as np
+
+from consortium import weights as weight_forms
+from consortium.errors import RoundInvalid
+from consortium.rounds.commitment import closed_set_digest, commitment_hash
+from consortium.rounds.near_copy import near_copies
+from ledger.content import Weights, digest, model_hash
+from ledger.entry import Entry
+from ledger.errors import LedgerError
+from ledger.keys import Role
+from ledger.records import Commitment, Job, MemberForm, Participant, Proof
+from privacy.contract import PrivacyTerms
+from privacy.gaussian import mu_squared_of_round
+from sml.alpha import alpha
+from sml.errors import SmlError
+from sml.mapping import MappingGroup, SecureMapping
+from sml.vrf import verify as verify_vrf
+
+ACCEPTED = "Accepted"
+
+
+@dataclass(frozen=True)
+class RoundContext:
+    """What every member knows before a round's reveals: values, nothing to fetch.
+
+    ``base`` is the hash of the final block that the round starts from; ``model`` the current
+    global model W_t (float32 arrays by name); ``groups`` the axes that the secure mapping
+    permutes; ``earlier`` the steps of the earlier reveals of this job (float64 vectors).
+    """
+
+    ledger: str
+    base: str
+    job: Job
+    round: int
+    attempt: int
+    members: Mapping[str, MemberForm]
+    model: Weights
+    groups: tuple[MappingGroup, ...]
+    earlier: Sequence[np.ndarray] = field(default=(), repr=False)
+
+    def participant(self, institution: str) -> Participant | None:
+        """The institution's part in the job, if it has one."""
+        return next((p for p in self.job.participants if p.institution == institution), None)
+
+
+@dataclass(frozen=True)
+class Reveal:
+    """What a hospital shows: its signed proof, and its mapped update (safetensors bytes)."""
+
+    proof: Entry
+    update: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The outcome of checks 1 to 7 on one reveal; ``weights`` is the un-mapped update."""
+
+    code: str
+    weights: Weights | None = field(default=None, repr=False)
+
+
+class _Failed(Exception):
+    """A check failed; the argument is its code."""
+
+
+def examine(
+    context: RoundContext, commitments: Sequence[Entry], reveals: Mapping[str, Reveal]
+) -> dict[str, Examined]:
+    """Checks 1 to 7 on all reveals of a round, by institution."""
+    set_digest = closed_set_digest(commitments)
+    committed = {entry.record.author: entry for entry in commitments}
+    examined: dict[str, Examined] = {}
+    for name in sorted(reveals):
+        try:
+            weights = _check_one(context, name, committed.get(name), set_digest, reveals[name])
+            examined[name] = Examined(ACCEPTED, weights)
+        except _Failed as failed:
+            examined[name] = Examined(str(failed))
+    model = weight_forms.vector(context.model)
+    steps = {
+        name: weight_forms.vector(found.weights) - model
+        for name, found in examined.items()
+        if found.weights is not None
+    }
+    false_alarm = float(context.job.thresholds.false_alarm)
+    for name in near_copies(steps, context.earlier, false_alarm):
+        examined[name] = Examined("NearCopy")
+    return examined
+
+
+def _check_one(
+    context: RoundContext, name: str, committed: Entry | None, set_digest: str, reveal: Reveal
+) -> Weights:
+    participant, proof = _membership(context, name, reveal.proof)
+    _opening(context, committed, set_digest, proof, reveal.update)
+    mapping = _mapping(context, name, proof)
+    weights = _unmapped(context, mapping, reveal.update)
+    _step(context, participant, weights)
+    _privacy(participant, proof)
+    return weights
+
+
+def _membership(context: RoundContext, name: str, entry: Entry) -> tuple[Participant, Proof]:
+    member, participant = context.members.get(name), context.participant(name)
+    if member is None or participant is None:
+        raise _Failed("NotAMember")
+    try:
+        proof = entry.record
+        entry.verify([member.key(Role.RECORD)])
+    except LedgerError:
+        raise _Failed("SignatureInvalid") from None
+    if not isinstance(proof, Proof) or proof.author != name or proof.ledger != context.ledger:
+        raise _Failed("SignatureInvalid")
+    return participant, proof
+
+
+def _opening(
+    context: RoundContext, committed: Entry | None, set_digest: str, proof: Proof, update: bytes
+) -> None:
+    commitment = committed.record if committed is not None else None
+    opened = commitment_hash(
+        update=digest(update),
+        vrf_proof=bytes.fromhex(proof.vrf_proof),
+        salt=bytes.fromhex(proof.salt),
+        model=model_hash(context.model),
+        institution=proof.author,
+        job=context.job.job,
+        round=context.round,
+        attempt=context.attempt,
+    )
+    holds = (
+        isinstance(commitment, Commitment)
+        and opened == commitment.commitment
+        and proof.update == digest(update)
+        and proof.digest == set_digest
+        and (proof.job, proof.round, proof.attempt)
+        == (context.job.job, context.round, context.attempt)
+    )
+    if not holds:
+        raise _Failed("CommitmentMismatch")
+
+
+def round_alpha(context: RoundContext, institution: str) -> bytes:
+    """What the institution's mapping is drawn from in this round."""
+    return alpha(
+        context.ledger, context.base, context.job.job, context.round, institution,
+        model_hash(context.model),
+    )  # fmt: skip
+
+
+def _mapping(context: RoundContext, name: str, proof: Proof) -> SecureMapping:
+    public = context.members[name].key(Role.VRF).public
+    try:
+        beta = verify_vrf(public, round_alpha(context, name), bytes.fromhex(proof.vrf_proof))
+    except SmlError:
+        raise _Failed("VrfProofInvalid") from None
+    return SecureMapping.derive(beta, context.groups)
+
+
+def _unmapped(context: RoundContext, mapping: SecureMapping, update: bytes) -> Weights:
+    try:
+        mapped = weight_forms.from_bytes(update)
+    except RoundInvalid:
+        raise _Failed("UpdateMalformed") from None
+    if {n: (a.dtype, a.shape) for n, a in mapped.items()} != {
+        n: (a.dtype, a.shape) for n, a in context.model.items()
+    }:
+        raise _Failed("UpdateMalformed")
+    if not all(np.isfinite(array).all() for array in mapped.values()):
+        raise _Failed("UpdateNotFinite")
+    return weight_forms.from_torch(mapping.unmap_state(weight_forms.to_torch(mapped)))
+
+
+def step_cap(participant: Participant, parameters: int) -> float:
+    """The longest step that the contract's terms allow, but for one honest round in a million.
+
+    Each of T steps moves by the learning rate times a clipped sum of at most ``2 * normaliser``
+    patients and a Gaussian of standard deviation noise * clip in p dimensions, whose norm stays
+    below sqrt(p) + 5.5 of them with probability above 1 - 3e-7 (Laurent and Massart, 2000).
+    """
+    terms = privacy_terms(participant)
+    signal = 2.0
+    noise = float(terms.noise_multiplier) / terms.normaliser * (sqrt(parameters) + 5.5)
+    return float(terms.learning_rate * terms.clip) * terms.steps * (signal + noise)
+
+
+def _step(context: RoundContext, participant: Participant, weights: Weights) -> None:
+    step = weight_forms.vector(weights) - weight_forms.vector(context.model)
+    if sqrt(fsum((step * step).tolist())) > step_cap(participant, len(step)):
+        raise _Failed("StepTooLarge")
+
+
+def _privacy(participant: Participant, proof: Proof) -> None:
+    terms, spend = participant.terms, proof.spend
+    declared = spend.model_dump(
+        include={"steps", "sample_rate", "noise_multiplier", "clip", "normaliser"}
+    )
+    agreed = {name: getattr(terms, name) for name in declared}
+    cost = mu_squared_of_round(privacy_terms(participant))
+    spent = Fraction(spend.mu2_after) - Fraction(spend.mu2_before)
+    # Decimal strings are rounded: what is declared must agree to twelve digits.
+    if declared != agreed or abs(spent - cost) > cost / 10**12:
+        raise _Failed("PrivacyClaimInvalid")
+
+
+def privacy_terms(participant: Participant) -> PrivacyTerms:
+    """The contract's terms for one institution, as the accountant takes them."""
+    return PrivacyTerms.from_record(participant.terms.model_dump())

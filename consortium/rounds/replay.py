@@ -1,0 +1,228 @@
+"""What a block's records must say beyond form and signatures: every member checks it anew.
+
+`check_block` is what a witness asks before it co-signs, and the coordinator before it proposes.
+A block holds either one job, or one attempt at one round (all that was signed, then the result),
+or one job's end.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from consortium import weights as weight_forms
+from consortium.contract import check_job, task_groups
+from consortium.errors import RoundInvalid
+from consortium.rounds.aggregation import average_of_rounds
+from consortium.rounds.checks import Examined, Reveal, RoundContext, examine
+from consortium.rounds.commitment import closed_set_digest
+from consortium.rounds.result import RoundRecords, derive_result
+from ledger.content import Weights, model_hash
+from ledger.entry import Entry
+from ledger.quorum import quorum
+from ledger.records import (
+    Close,
+    Commitment,
+    Job,
+    JobEnd,
+    MemberForm,
+    Policy,
+    Proof,
+    Record,
+    Refusal,
+    Result,
+    Verdict,
+)
+
+
+class LedgerView(Protocol):
+    """What a member knows from the blocks before: it answers from its own verified copy."""
+
+    @property
+    def ledger(self) -> str:
+        """The ledger's id."""
+
+    @property
+    def members(self) -> Mapping[str, MemberForm]:
+        """The members in force."""
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+
+    @property
+    def head(self) -> str:
+        """Hash of the newest block."""
+
+    def jobs(self) -> Sequence[Job]:
+        """All jobs, oldest first."""
+
+    def ended(self, job: str) -> bool:
+        """Whether the job is over."""
+
+    def results(self, job: str) -> Sequence[Result]:
+        """The job's results, oldest first."""
+
+    def model(self, name: str) -> Weights:
+        """A model by its hash."""
+
+    def update(self, digest: str) -> bytes:
+        """A revealed, mapped update by its digest."""
+
+    def steps(self, job: str) -> Sequence[np.ndarray]:
+        """The steps of the job's earlier reveals."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a block's check computed: the new model, and the reveals' steps by institution."""
+
+    model: Weights | None = None
+    steps: Mapping[str, np.ndarray] | None = None
+    job: str | None = None
+    round: int = 0
+
+
+def round_context(view: LedgerView, job: Job, round: int, attempt: int) -> RoundContext:
+    """The context of the round that starts from the view's newest block."""
+    return RoundContext(
+        ledger=view.ledger,
+        base=view.head,
+        job=job,
+        round=round,
+        attempt=attempt,
+        members=view.members,
+        model=view.model(current_model(job, view.results(job.job))),
+        groups=task_groups(job),
+        earlier=view.steps(job.job),
+    )
+
+
+def current_model(job: Job, results: Sequence[Result]) -> str:
+    """Hash of the job's newest model."""
+    return results[-1].model_after if results else job.initial_model
+
+
+def check_block(view: LedgerView, entries: Sequence[Entry]) -> Checked:
+    """Checks one block's records against the ledger before it.
+
+    Raises:
+        RoundInvalid, JobInvalid: naming the first rule that they break.
+    """
+    last = entries[-1].record if entries else None
+    running = [job for job in view.jobs() if not view.ended(job.job)]
+    if isinstance(last, Job) and len(entries) == 1:
+        if running or any(job.job == last.job for job in view.jobs()):
+            raise _invalid("a job begins while another runs, or under a name already used")
+        check_job(last, view.members)
+        return Checked()
+    job = next((job for job in running if job.job == getattr(last, "job", None)), None)
+    if job is None:
+        raise _invalid("the block belongs to no running job")
+    if isinstance(last, JobEnd) and len(entries) == 1:
+        _check_end(view, job, last)
+        return Checked()
+    if isinstance(last, Result):
+        return _check_round(view, job, last, entries[:-1])
+    raise _invalid("the block holds neither a job, a round nor a job's end")
+
+
+def released_model(view: LedgerView, job: Job, results: Sequence[Result]) -> Weights:
+    """The model that a job gives out: the mean of its rounds' models from `average_from` on.
+
+    A job stopped before that gives out its newest model.
+    """
+    averaged = [r.model_after for r in results if r.round >= job.average_from]
+    return average_of_rounds(
+        [view.model(name) for name in averaged or [current_model(job, results)]]
+    )
+
+
+def _check_end(view: LedgerView, job: Job, end: JobEnd) -> None:
+    results = view.results(job.job)
+    finished = len(results) == job.rounds
+    if (
+        end.rounds != len(results)
+        or finished != (end.status == "finished")
+        or end.model != model_hash(released_model(view, job, results))
+    ):
+        raise _invalid("the job's end does not follow from its rounds")
+
+
+def _check_round(view: LedgerView, job: Job, result: Result, signed: Sequence[Entry]) -> Checked:
+    history = view.results(job.job)
+    if result.round != len(history) + 1 or result.round > job.rounds:
+        raise _invalid("the round's number does not follow")
+    context = round_context(view, job, result.round, result.attempt)
+    records = RoundRecords.sort(signed)
+    if records.all() != tuple(signed):
+        raise _invalid("the round's records are not in order, or of another kind")
+    _check_records(context, records)
+    reveals = {
+        entry.record.author: Reveal(entry, view.update(entry.record.update))
+        for entry in records.proofs
+        if isinstance(entry.record, Proof)
+    }
+    examined = examine(context, records.commitments, reveals)
+    derived, model = derive_result(context, records, examined, view.policy.credits, history)
+    if derived != result:
+        changed = [n for n in derived.body() if derived.body()[n] != result.body()[n]]
+        raise _invalid(f"the result's {', '.join(changed)} do not follow from the verdicts")
+    return Checked(model, steps_of(context, examined), job.job, result.round)
+
+
+def steps_of(context: RoundContext, examined: Mapping[str, Examined]) -> dict[str, np.ndarray]:
+    """The steps of the reveals that passed, for check 7 of later rounds."""
+    model = weight_forms.vector(context.model)
+    return {
+        name: weight_forms.vector(found.weights) - model
+        for name, found in examined.items()
+        if found.weights is not None
+    }
+
+
+def check_record(context: RoundContext, record: Record, digest: str | None) -> None:
+    """Checks that a signed record belongs into this attempt at this round.
+
+    ``digest`` is that of the closed set, None while it is not closed.
+
+    Raises:
+        RoundInvalid: naming the rule that it breaks.
+    """
+    assert isinstance(record, Commitment | Refusal | Close | Proof | Verdict)
+    place = (record.job, record.round, record.attempt)
+    if place != (context.job.job, context.round, context.attempt):
+        raise _invalid("a record belongs to another round")
+    if context.participant(record.author) is None:
+        raise _invalid(f"{record.author} does not take part in the job")
+    if isinstance(record, Commitment) and (record.base, record.model) != (
+        context.base,
+        model_hash(context.model),
+    ):
+        raise _invalid(f"{record.author} committed to another block or model")
+    if isinstance(record, Close | Proof | Verdict) and record.digest != digest:
+        raise _invalid(f"{record.author} saw another set of commitments")
+
+
+def _check_records(context: RoundContext, records: RoundRecords) -> None:
+    digest = closed_set_digest(records.commitments)
+    kinds = (
+        records.commitments, records.refusals, records.closes, records.proofs, records.verdicts,
+    )  # fmt: skip
+    for kind in kinds:
+        authors = [entry.record.author for entry in kind]
+        if len(set(authors)) != len(authors):
+            raise _invalid("an institution signed two records of one kind")
+        for entry in kind:
+            check_record(context, entry.record, digest)
+    committed = {entry.record.author for entry in records.commitments}
+    closed = {entry.record.author for entry in records.closes}
+    if not closed | {entry.record.author for entry in records.proofs} <= committed:
+        raise _invalid("an institution went on without a commitment")
+    if records.proofs and len(closed) < quorum(len(context.members)):
+        raise _invalid("updates were revealed before a quorum had closed the set")
+
+
+def _invalid(what: str) -> RoundInvalid:
+    return RoundInvalid(what, "the coordinator must propose what the signed records give")

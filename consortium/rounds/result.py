@@ -1,0 +1,212 @@
+"""What a round comes to: derived from the signed records alone, by every member, to the bit.
+
+Acceptance: checks 1 to 7 need as many ``Accepted`` verdicts as the quorum; every member's verdict
+counts there. Check 8 and the scores use the other members' verdicts only: a proof is ``Harmful``
+when more than half of at least two others say so; its score and its Shapley value are the lower
+medians of the others'. The learner is the accepted proof with the best score; a tie goes to the
+lowest VRF proof, which nobody can choose.
+
+The local values behind a median are attested by their validators, not recomputable by others.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from consortium.rounds.aggregation import weighted_mean
+from consortium.rounds.checks import ACCEPTED, Examined, RoundContext
+from consortium.rounds.commitment import closed_set_digest
+from consortium.rounds.rewards import round_credits
+from consortium.rounds.score import lower_median
+from ledger.content import Weights, model_hash
+from ledger.entry import Entry
+from ledger.quorum import quorum
+from ledger.records import (
+    Absence,
+    Close,
+    Commitment,
+    CreditPolicy,
+    Finding,
+    Outcome,
+    Payment,
+    Proof,
+    Refusal,
+    Result,
+    Verdict,
+)
+
+NO_QUORUM = "NoQuorum"
+HARMFUL = "Harmful"
+
+
+@dataclass(frozen=True)
+class RoundRecords:
+    """All that hospitals signed in one attempt at a round."""
+
+    commitments: tuple[Entry, ...] = ()
+    refusals: tuple[Entry, ...] = ()
+    closes: tuple[Entry, ...] = ()
+    proofs: tuple[Entry, ...] = ()
+    verdicts: tuple[Entry, ...] = ()
+
+    @staticmethod
+    def sort(entries: Sequence[Entry]) -> "RoundRecords":
+        """The records of a block by kind, each kind in the order of its authors."""
+        kinds = {
+            "commitments": Commitment,
+            "refusals": Refusal,
+            "closes": Close,
+            "proofs": Proof,
+            "verdicts": Verdict,
+        }
+        ordered = sorted(entries, key=lambda entry: entry.record.author)
+        return RoundRecords(
+            **{
+                name: tuple(entry for entry in ordered if isinstance(entry.record, kind))
+                for name, kind in kinds.items()
+            }
+        )
+
+    def all(self) -> tuple[Entry, ...]:
+        """All entries in the order in which a block holds them."""
+        return self.commitments + self.refusals + self.closes + self.proofs + self.verdicts
+
+
+def derive_result(
+    context: RoundContext,
+    records: RoundRecords,
+    examined: Mapping[str, Examined],
+    policy: CreditPolicy,
+    history: Sequence[Result],
+) -> tuple[Result, Weights]:
+    """The round's result and the new global model.
+
+    Args:
+        context: the round.
+        records: what hospitals signed.
+        examined: checks 1 to 7 on the reveals, recomputed by whoever derives.
+        policy: how credits are split.
+        history: the job's earlier results, oldest first.
+    """
+    verdicts = [v.record for v in records.verdicts if isinstance(v.record, Verdict)]
+    needed = quorum(len(context.members))
+    shapley: dict[str, int | None] = {}
+    scores: dict[str, int | None] = {}
+    codes: dict[str, str] = {}
+    for name in sorted(examined):
+        found = [(v.author, f) for v in verdicts for f in v.findings if f.institution == name]
+        codes[name] = _code([finding for _, finding in found], needed)
+        others = [finding for author, finding in found if author != name]
+        if codes[name] == ACCEPTED and _harmful(others):
+            codes[name] = HARMFUL
+        scores[name] = lower_median([f.score for f in others if f.score is not None])
+        shapley[name] = lower_median([f.shapley for f in others if f.shapley is not None])
+    accepted = {
+        name: weights
+        for name, found_ in examined.items()
+        if codes[name] == ACCEPTED and (weights := found_.weights) is not None
+    }
+    void = not accepted or len(verdicts) < needed
+    model = context.model
+    if not void:
+        public = {p.institution: p.weight for p in context.job.participants}
+        model = weighted_mean(accepted, public)
+    averages = _averages(accepted, shapley, policy, history)
+    learner = _learner(accepted, scores, records)
+    rejected = {name for name, code in codes.items() if code != ACCEPTED}
+    credits = round_credits(
+        policy,
+        averages={} if void else averages,
+        verdicts=[v.author for v in verdicts if v.author not in rejected],
+        participants=len(context.job.participants),
+        learner=learner,
+    )
+    result = Result(
+        v=1,
+        type="result",
+        ledger=context.ledger,
+        author="coordinator",
+        job=context.job.job,
+        round=context.round,
+        attempt=context.attempt,
+        base=context.base,
+        digest=closed_set_digest(records.commitments) if records.commitments else None,
+        model_before=model_hash(context.model),
+        model_after=model_hash(model),
+        void=void,
+        proofs=tuple(
+            Outcome(
+                institution=name,
+                code=code,
+                score=scores[name],
+                shapley=shapley[name],
+                average=averages.get(name, 0),
+                credits=credits.learning.get(name, 0),
+            )
+            for name, code in codes.items()
+        ),
+        fees=tuple(Payment(institution=n, credits=c) for n, c in credits.fees.items()),
+        absent=_absent(context, records),
+        learner=None if void else learner,
+        bonus=credits.bonus,
+        minted=credits.minted,
+    )
+    return result, model
+
+
+def _code(found: Sequence[Finding], needed: int) -> str:
+    codes = [finding.code for finding in found]
+    if codes.count(ACCEPTED) >= needed:
+        return ACCEPTED
+    failures = sorted(code for code in codes if code != ACCEPTED)
+    return max(failures, key=failures.count) if failures else NO_QUORUM
+
+
+def _harmful(others: Sequence[Finding]) -> bool:
+    votes = [finding.harmful for finding in others if finding.harmful is not None]
+    return len(votes) >= 2 and 2 * sum(votes) > len(votes)
+
+
+def _averages(
+    accepted: Mapping[str, Weights],
+    shapley: Mapping[str, int | None],
+    policy: CreditPolicy,
+    history: Sequence[Result],
+) -> dict[str, int]:
+    recent = history[-(policy.window - 1) :] if policy.window > 1 else []
+    past = [outcome for result in recent for outcome in result.proofs if outcome.code == ACCEPTED]
+    return {
+        name: (shapley[name] or 0)
+        + sum(outcome.shapley or 0 for outcome in past if outcome.institution == name)
+        for name in sorted(accepted)
+    }
+
+
+def _learner(
+    accepted: Mapping[str, Weights], scores: Mapping[str, int | None], records: RoundRecords
+) -> str | None:
+    draws = {p.record.author: p.record.vrf_proof for p in records.proofs
+             if isinstance(p.record, Proof)}  # fmt: skip
+    scored = [(-score, draws[name], name) for name in accepted if (score := scores[name])]
+    return min(scored)[2] if scored else None
+
+
+def _absent(context: RoundContext, records: RoundRecords) -> tuple[Absence, ...]:
+    refused = {r.record.author: r.record.code for r in records.refusals
+               if isinstance(r.record, Refusal)}  # fmt: skip
+    phases = (
+        ("train", records.commitments),
+        ("close", records.closes),
+        ("reveal", records.proofs),
+        ("verify", records.verdicts),
+    )
+    absent: list[Absence] = []
+    for participant in context.job.participants:
+        name = participant.institution
+        for phase, entries in phases:
+            if name not in {entry.record.author for entry in entries}:
+                code = refused.get(name, "NoAnswer")
+                absent.append(
+                    Absence.model_validate({"institution": name, "phase": phase, "code": code})
+                )
+                break
+    return tuple(absent)

@@ -1,0 +1,57 @@
+"""Check 8 and the score: how a model does on a validator's own patients.
+
+A score leaves the hospital, so it is banded (AUROC to .02, here 200 basis points), and there is
+none from fewer than five patients of either class. That is not differential privacy; the pages
+that show an epsilon say so.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+FEWEST_OF_A_CLASS = 5
+SCORE_BAND = 200
+SHAPLEY_BAND = 25
+
+
+def auroc(labels: NDArray[np.float64], logits: NDArray[np.float64]) -> float:
+    """Area under the ROC curve: the Mann-Whitney statistic, ties counted half.
+
+    Both arrays have one value a patient; labels are 0 or 1, with both present.
+    """
+    positive = labels > 0.5
+    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+    rank_sum = float(rankdata(logits)[positive].sum())
+    return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
+
+
+def can_score(labels: NDArray[np.float64]) -> bool:
+    """Whether there are enough patients of both classes to give a score."""
+    positive = int((labels > 0.5).sum())
+    return min(positive, len(labels) - positive) >= FEWEST_OF_A_CLASS
+
+
+def banded_score(value: float) -> int:
+    """AUROC in basis points, rounded to the middle of its band."""
+    return band(value * 10_000, SCORE_BAND)
+
+
+def banded_shapley(value: float) -> int:
+    """A Shapley value (difference of AUROC) in basis points, rounded to its band."""
+    return band(value * 10_000, SHAPLEY_BAND)
+
+
+def band(value: float, width: int) -> int:
+    """The multiple of ``width`` nearest to ``value``."""
+    return int(np.floor(value / width + 0.5)) * width
+
+
+def is_harmful(proof: float, current: float, drop: int) -> bool:
+    """Check 8: whether a proof's AUROC lies more than ``drop`` basis points below the current
+    model's."""
+    return (current - proof) * 10_000 > drop
+
+
+def lower_median(values: list[int]) -> int | None:
+    """The lower median: always one of the values, so a minority cannot move it beyond them."""
+    return sorted(values)[(len(values) - 1) // 2] if values else None

@@ -1,0 +1,186 @@
+"""The main job from start to end, on one machine.
+
+Found or open the consortium; check that the job fits every hospital's budget; put its contract on
+the ledger; run its rounds; end it; compare what each hospital gained; export the ledger, and
+verify the export as an auditor would, against the pinned genesis.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from consortium import tasks
+from consortium.api.app import create_app
+from consortium.api.local import local_api
+from consortium.contract import JobOrder, make_job
+from consortium.coordinator.strategy import Progress, ProofOfLearning, end_job, submit_job
+from consortium.coordinator.view import StoreView
+from consortium.errors import Interrupted
+from consortium.rounds.checks import privacy_terms
+from consortium.rounds.replay import released_model
+from consortium.simulation.engine import run_rounds
+from consortium.simulation.founding import cosigning, found_ledger
+from consortium.simulation.home import Home, open_home
+from consortium.simulation.hospital import SimulatedHospital, hospital_class
+from consortium.simulation.options import DemoOptions
+from consortium.simulation.outcome import Outcome, job_outcome
+from consortium.tasks.task import Site
+from ledger.database import check_database, open_database
+from ledger.export import export_ledger
+from ledger.keys import KeyRing
+from ledger.records import Job
+from ledger.store import LedgerStore
+from ledger.verify import Verified, verify_export
+
+PHASE_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """How long the demo took: until the first round, the rounds, all of it."""
+
+    setup: float
+    rounds: float
+    total: float
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo came to, and where its export lies."""
+
+    options: DemoOptions
+    job: Job
+    outcome: Outcome
+    export: Path
+    verified: Verified
+    seconds: Seconds
+    cheater: str | None
+
+
+Watch = Callable[[str, Progress | None], None]
+"""Told of each step in words, and of each round's progress."""
+
+
+def run_demo(options: DemoOptions, watch: Watch) -> DemoResult:
+    """Runs one job to a verified export.
+
+    Raises:
+        ConsortiumError, LedgerError, PrivacyError, TaskError: what a person has to know.
+    """
+    started = time.monotonic()
+    sites = tasks.get(options.dataset).sites(options.data_dir, options.hospitals)
+    check_database()
+    with _stoppable() as stop, open_home(options.home) as home:
+        noted = home.found(options.dataset, options.seed, {s.id: s.title for s in sites})
+        watch("Opening the ledger's database", None)
+        with open_database(home.path) as engine:
+            view = StoreView(LedgerStore(engine), home.content, home.models)
+            hospitals = _hospitals(home, sites, options, int(str(noted["seed"])))
+            app = create_app(view.store, home.content, home.models)
+            with local_api(app) as client:
+                wait_final = cosigning(view, hospitals, lambda h: h.witness(client))
+                keys = home.keys
+                _open_ledger(view, keys, hospitals, wait_final, watch)
+                return _run_job(
+                    options, home, view, keys, hospitals, sites, wait_final, watch, stop, started
+                )
+
+
+@contextmanager
+def _stoppable() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or a termination signal sets, besides interrupting the main thread."""
+    stop = threading.Event()
+
+    def interrupt(number: int, frame: object) -> None:
+        stop.set()
+        raise KeyboardInterrupt
+
+    previous = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "stopped", "start again with the same --home; what was acknowledged is kept"
+        ) from None
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _hospitals(
+    home: Home, sites: Sequence[Site], options: DemoOptions, seed: int
+) -> list[SimulatedHospital]:
+    make, task = hospital_class(), tasks.get(options.dataset)
+    hospitals = [make(home.hospital(site.id), site.id, site.title) for site in sites]
+    for hospital, site in zip(hospitals, sites, strict=True):
+        hospital.admit(task.name, task.split(site, seed), options.lifetime_epsilon, options.delta)
+    return hospitals
+
+
+def _open_ledger(
+    view: StoreView,
+    keys: KeyRing,
+    hospitals: Sequence[SimulatedHospital],
+    wait_final: Callable[[int], None],
+    watch: Watch,
+) -> None:
+    """Founds the ledger, or finishes what an interrupted run left open."""
+    if not view.store.exists():
+        watch(f"Founding the consortium: {len(hospitals)} hospitals sign the genesis", None)
+        found_ledger(view, keys, hospitals)
+    wait_final(view.store.head().header.height)
+    for job in view.jobs():
+        if not view.ended(job.job):
+            watch(f"Ending {job.job}, which an earlier run left unfinished", None)
+            end_job(view, keys, job, wait_final)
+
+
+def _run_job(
+    options: DemoOptions,
+    home: Home,
+    view: StoreView,
+    keys: KeyRing,
+    hospitals: Sequence[SimulatedHospital],
+    sites: Sequence[Site],
+    wait_final: Callable[[int], None],
+    watch: Watch,
+    stop: threading.Event,
+    started: float,
+) -> DemoResult:
+    order = JobOrder(options.dataset, options.rounds, options.epsilon, options.delta, options.seed)
+    name = f"{options.dataset}-{len(view.jobs()) + 1}"
+    declared = {site.id: site.declared_patients for site in sites}
+    job = make_job(view.ledger, name, order, declared)
+    terms = {p.institution: privacy_terms(p) for p in job.participants}
+    for hospital in hospitals:
+        hospital.quote(job.task, terms[hospital.id])
+    watch(f"Submitting {name}: the contract goes on the ledger", None)
+    submit_job(view, keys, job, wait_final)
+    cheater = hospitals[0].id if options.cheat else None
+    strategy = ProofOfLearning(
+        view, keys, job, wait_final, lambda progress: watch("", progress), stop.is_set
+    )
+    watch("Starting Flower's simulation engine", None)
+    ready: list[float] = []
+    make = type(hospitals[0])
+    run_rounds(
+        strategy,
+        make.client_app([hospital.path for hospital in hospitals], options.cheat, cheater),
+        len(hospitals),
+        PHASE_SECONDS,
+        lambda: ready.append(time.monotonic()),
+    )
+    rounds_done = time.monotonic()
+    watch("Comparing what each hospital gained", None)
+    released = released_model(view, job, view.results(job.job))
+    outcome = job_outcome(view, job, released, hospitals, options.compare_nonprivate)
+    watch("Exporting the ledger, and verifying the export as an auditor would", None)
+    exported = export_ledger(view.store, keys, home.path / "exports" / name)
+    verified = verify_export(exported.folder, pinned=view.ledger)
+    now = time.monotonic()
+    seconds = Seconds(ready[0] - started, rounds_done - ready[0], now - started)
+    return DemoResult(options, job, outcome, exported.folder, verified, seconds, cheater)

@@ -1,0 +1,111 @@
+"""The demo's options, checked before any work starts and before anything heavy is imported."""
+
+import math
+import os
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from consortium.errors import DatasetUnknown, OptionInvalid, ReportUnwritable
+
+DATASETS = ("breast-cancer", "heart-disease")
+CHEATS = ("resubmit", "copy", "label-flip")
+MOST_ROUNDS = 1000
+MOST_HOSPITALS = 12
+DEFAULT_DELTA = {"breast-cancer": "0.00001", "heart-disease": "0.001"}
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What a person asks of the demo."""
+
+    dataset: str
+    data_dir: Path | None
+    hospitals: int | None
+    rounds: int
+    epsilon: Decimal
+    lifetime_epsilon: Decimal
+    delta: Decimal
+    seed: int
+    home: Path
+    cheat: str | None
+    report: Path | None
+    compare_nonprivate: bool
+
+
+def check_options(
+    *, dataset: str, data_dir: Path | None, hospitals: int | None, rounds: int, epsilon: str,
+    lifetime_epsilon: str, delta: str | None, seed: int, home: Path, cheat: str | None,
+    report: Path | None, compare_nonprivate: bool,
+) -> DemoOptions:  # fmt: skip
+    """The options, if every one of them can be used.
+
+    Raises:
+        ConsortiumError: naming the first that cannot, and what would be allowed.
+    """
+    from consortium.errors import CheatUnknown
+
+    if dataset not in DATASETS:
+        raise DatasetUnknown(
+            f"there is no dataset {dataset[:60]!r}", f"choose one of: {', '.join(DATASETS)}"
+        )
+    if cheat is not None and cheat not in CHEATS:
+        raise CheatUnknown(
+            f"there is no cheat {cheat[:60]!r}", f"choose one of: {', '.join(CHEATS)}"
+        )
+    _between("--rounds", rounds, 1, MOST_ROUNDS)
+    if hospitals is not None:
+        _between("--hospitals", hospitals, 1, MOST_HOSPITALS)
+    _between("--seed", seed, 0, 2**31 - 1)
+    job, lifetime = (
+        _positive("--epsilon", epsilon),
+        _positive("--lifetime-epsilon", lifetime_epsilon),
+    )
+    if job > lifetime:
+        raise OptionInvalid(
+            f"--epsilon is {job}, above the lifetime limit of {lifetime}",
+            f"ask for at most {lifetime}, or raise --lifetime-epsilon",
+        )
+    chance = _positive("--delta", delta if delta is not None else DEFAULT_DELTA[dataset])
+    if chance >= Decimal("0.1"):
+        raise OptionInvalid(
+            f"--delta is {chance}; allowed: above 0 and below 0.1",
+            "take at most one over the number of patients, such as 0.001",
+        )
+    if report is not None:
+        _check_writable(report)
+    return DemoOptions(
+        dataset, data_dir, hospitals, rounds, job, lifetime, chance, seed, home, cheat, report,
+        compare_nonprivate,
+    )  # fmt: skip
+
+
+def _between(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise OptionInvalid(
+            f"{name} is {value}; allowed: {low} to {high}", f"choose a number from {low} to {high}"
+        )
+
+
+def _positive(name: str, text: str) -> Decimal:
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal("nan")
+    if not value.is_finite() or not Decimal("1e-12") <= value <= 1000:
+        raise OptionInvalid(
+            f"{name} is {text[:40]}; allowed: a finite number above 0",
+            "epsilon 1 with delta 0.00001 is a sound start",
+        )
+    assert math.isfinite(float(value))
+    return value.normalize()
+
+
+def _check_writable(report: Path) -> None:
+    folder = report.resolve().parent
+    writable = folder.is_dir() and os.access(folder, os.W_OK)
+    if report.is_dir() or not writable or (report.exists() and not os.access(report, os.W_OK)):
+        raise ReportUnwritable(
+            f"the report cannot be written to {report}",
+            "name a file in a folder that is there and that you may write to",
+        )

@@ -1,0 +1,228 @@
+"""A task: schema, model, loss and recipe that every hospital of a job shares.
+
+A recipe fixes what plain gradient descent travels in all, not its step: learning rate = travel /
+(rounds * steps). So jobs of 1 and of 1,000 rounds end equally near the optimum, and since the noise
+multiplier grows with the root of the number of steps, they carry the same noise.
+
+Validation and test parts are drawn per class, so that a hospital can judge whenever it has the
+patients for it: five of each class are drawn wherever a class has fifteen or more.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from consortium.tasks.schema import CLAMP, Feature, check_columns
+from privacy.contract import PrivacyTerms
+from privacy.gaussian import calibrate
+
+JUDGEABLE: Final = 5
+"""Patients of either class that a hospital needs to judge a model."""
+
+_RATE_UNIT: Final = Decimal("0.000000001")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Public constants of training that do not depend on epsilon.
+
+    rounds: default of a job. total_steps: least gradient steps over all rounds.
+    travel: learning rate times all steps. clip, clipping: see `privacy.contract`.
+    """
+
+    rounds: int
+    total_steps: int
+    travel: Decimal
+    clip: Decimal
+    clipping: str
+
+    def steps(self, rounds: int) -> int:
+        """Gradient steps in each of `rounds` rounds."""
+        return max(1, math.ceil(self.total_steps / rounds))
+
+    def learning_rate(self, rounds: int, steps: int) -> Decimal:
+        """Step size at which `rounds` rounds of `steps` steps travel the recipe's length."""
+        return (self.travel / (rounds * steps)).quantize(_RATE_UNIT).normalize()
+
+
+@dataclass(frozen=True)
+class Site:
+    """One hospital's table for a task.
+
+    declared_patients: the size of the training part as declared in public: a round number from
+    published facts, never counted from the table.
+    """
+
+    id: str
+    title: str
+    frame: pd.DataFrame
+    declared_patients: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """A hospital's patients by what they are for; nobody is in two parts."""
+
+    train: pd.DataFrame
+    validation: pd.DataFrame
+    test: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a job trains: the same bytes, hence the same fingerprint, at every hospital.
+
+    label: the column of outcomes, 1 for disease.
+    hidden: widths of tanh layers between inputs and logit; none is logistic regression.
+    load: (data folder, number of hospitals) -> sites. divide: (site, seed) -> parts.
+    """
+
+    name: str
+    title: str
+    features: tuple[Feature, ...]
+    label: str
+    recipe: Recipe
+    load: Callable[[Path | None, int | None], list[Site]]
+    divide: Callable[[Site, int], Split]
+    hidden: tuple[int, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Inputs of the model."""
+        return sum(feature.width for feature in self.features)
+
+    def sites(self, data_dir: Path | None = None, hospitals: int | None = None) -> list[Site]:
+        """The task's hospitals. Raises DataMissing, DataCorrupt, TaskUnknown."""
+        return self.load(data_dir, hospitals)
+
+    def split(self, site: Site, seed: int) -> Split:
+        """The hospital's train, validation and test part; the same seed gives the same parts."""
+        return self.divide(site, seed)
+
+    def check(self, frame: pd.DataFrame, labelled: bool = True) -> None:
+        """Raise DataInvalid unless the table fits the schema."""
+        check_columns(frame, self.features, self.label if labelled else None)
+
+    def encode(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
+        """Model inputs, shape [n, width], each within 3. Raises DataInvalid."""
+        self.check(frame, labelled=False)
+        columns = [feature.encode(frame[feature.name]) for feature in self.features]
+        return np.concatenate(columns, axis=1).astype(np.float32)
+
+    def outcomes(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
+        """Labels 0 and 1, shape [n]. Raises DataInvalid."""
+        self.check(frame)
+        return pd.to_numeric(frame[self.label]).to_numpy(dtype=np.float32)
+
+    def tensors(self, frame: pd.DataFrame) -> tuple[Tensor, Tensor]:
+        """Inputs [n, width] and labels [n], float32. Raises DataInvalid."""
+        return torch.from_numpy(self.encode(frame)), torch.from_numpy(self.outcomes(frame))
+
+    def model(self, seed: int = 0) -> nn.Module:
+        """An untrained model: x [n, width] -> logits [n, 1], float32.
+
+        The last layer starts at zero, so every start predicts one half; `seed` matters only with
+        hidden layers.
+        """
+        if not self.hidden:
+            return _zero(nn.Linear(self.width, 1))
+        generator = torch.Generator().manual_seed(seed)
+        layers: list[nn.Module] = []
+        inputs = self.width
+        for outputs in self.hidden:
+            layer = nn.Linear(inputs, outputs)
+            nn.init.normal_(layer.weight, std=1 / math.sqrt(inputs), generator=generator)
+            nn.init.zeros_(layer.bias)
+            layers += [layer, nn.Tanh()]
+            inputs = outputs
+        return nn.Sequential(*layers, _zero(nn.Linear(inputs, 1)))
+
+    @staticmethod
+    def loss(logits: Tensor, y: Tensor) -> Tensor:
+        """Cross-entropy of each patient, shape [n], from logits [n, 1] and labels [n]."""
+        return functional.binary_cross_entropy_with_logits(
+            logits.squeeze(1), y.to(logits.dtype), reduction="none"
+        )
+
+    def terms(
+        self,
+        rounds: int,
+        epsilon: Decimal | None,
+        delta: Decimal,
+        declared_patients: int,
+        steps: int | None = None,
+    ) -> PrivacyTerms:
+        """The contract of one hospital's part in a job of `rounds` rounds by this recipe.
+
+        epsilon: of all rounds together, None for a job without noise. Raises typed errors of
+        `privacy` for values that no contract may hold.
+        """
+        count = self.recipe.steps(max(1, rounds)) if steps is None else steps
+        noise = Decimal(0) if epsilon is None else calibrate(epsilon, delta, rounds * count)
+        terms = PrivacyTerms(
+            rounds=rounds,
+            steps=count,
+            sample_rate=Decimal(1),
+            noise_multiplier=noise,
+            clip=self.recipe.clip,
+            learning_rate=self.recipe.learning_rate(max(1, rounds), max(1, count)),
+            epsilon=epsilon,
+            delta=delta,
+            normaliser=declared_patients,
+            clipping=self.recipe.clipping,
+        )
+        terms.validate()
+        return terms
+
+    def fingerprint(self) -> str:
+        """SHA-256, hex, over the canonical JSON of schema, model and recipe."""
+        record = {
+            "name": self.name,
+            "features": [feature.to_record() for feature in self.features],
+            "label": self.label,
+            "clamp": str(CLAMP),
+            "hidden": list(self.hidden),
+            "recipe": {name: str(value) for name, value in vars(self.recipe).items()},
+        }
+        text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def draw(labels: Sequence[int], share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Which patients go into a part of `share`, shape [n]; drawn within each class.
+
+    At least five of a class that has fifteen or more; otherwise the rounded share.
+    """
+    values = np.asarray(labels)
+    random = np.random.RandomState(seed)
+    drawn = np.zeros(len(values), dtype=np.bool_)
+    for label in np.unique(values):
+        members = np.flatnonzero(values == label)
+        count = round(share * len(members))
+        if len(members) >= 3 * JUDGEABLE:
+            count = max(count, JUDGEABLE)
+        drawn[random.permutation(members)[:count]] = True
+    return drawn
+
+
+def declared(published: int, share: float) -> int:
+    """A public round number near `share` of a published count: a multiple of 5, at least 5."""
+    return max(5, 5 * round(published * share / 5))
+
+
+def _zero(layer: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,52 @@
+"""A model's weights: arrays by name, as bytes (safetensors), as one vector, in and out of torch."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from torch import nn
+
+from consortium.errors import RoundInvalid
+from ledger.content import Weights
+
+
+def to_bytes(weights: Weights) -> bytes:
+    """The weights as a safetensors file."""
+    return save({name: np.ascontiguousarray(weights[name]) for name in sorted(weights)})
+
+
+def from_bytes(data: bytes) -> dict[str, NDArray[np.float32]]:
+    """The weights in a safetensors file.
+
+    Raises:
+        RoundInvalid: if ``data`` is not such a file.
+    """
+    try:
+        return dict(load(data))
+    except (SafetensorError, ValueError, KeyError, OverflowError, MemoryError):
+        raise RoundInvalid(
+            "bytes are not a safetensors file", "send the weights as safetensors"
+        ) from None
+
+
+def vector(weights: Weights) -> NDArray[np.float64]:
+    """All weights in the order of their names, as one float64 vector."""
+    return np.concatenate([weights[name].astype(np.float64).ravel() for name in sorted(weights)])
+
+
+def of_module(module: nn.Module) -> dict[str, NDArray[np.float32]]:
+    """A copy of a module's parameters and buffers."""
+    return from_torch(module.state_dict())
+
+
+def from_torch(state: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.float32]]:
+    """Arrays of a torch state, copied."""
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in state.items()}
+
+
+def to_torch(weights: Weights) -> dict[str, torch.Tensor]:
+    """A torch state of the arrays, copied."""
+    return {name: torch.from_numpy(array.copy()) for name, array in weights.items()}

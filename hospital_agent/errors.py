@@ -1,0 +1,66 @@
+"""What can go wrong at a hospital. The class name is the code; only the code ever leaves."""
+
+
+class AgentError(Exception):
+    """Base of all errors of this package: what happened, and how to resolve it."""
+
+    def __init__(self, what: str, resolve: str) -> None:
+        super().__init__(what, resolve)  # both, so that it survives pickling
+        self.what = what
+        self.resolve = resolve
+
+    def __str__(self) -> str:
+        return self.what
+
+    @property
+    def code(self) -> str:
+        """The stable code, printed as ``error[CODE]`` and sent as a refusal."""
+        return type(self).__name__
+
+
+class FolderInvalid(AgentError):
+    """The hospital's folder lacks something, or cannot be used."""
+
+
+class PolicyRefused(AgentError):
+    """The hospital's own policy does not allow this job."""
+
+
+class CohortMissing(AgentError):
+    """There is no data for the job's task here."""
+
+
+class JobUnknown(AgentError):
+    """The job is not on the final ledger that this hospital knows."""
+
+
+class BaseUnknown(AgentError):
+    """The round does not start from the newest block that this hospital knows."""
+
+
+class OwnCommitmentMissing(AgentError):
+    """The closed set does not hold this hospital's own commitment, unchanged."""
+
+
+class SetSignedAlready(AgentError):
+    """This hospital has signed another set of commitments for this attempt."""
+
+
+class PhaseOutOfOrder(AgentError):
+    """A phase was asked for before the one that it needs."""
+
+
+class ForkRefused(AgentError):
+    """Another block at a height that this hospital has co-signed: evidence of a fork."""
+
+
+class OwnRecordChanged(AgentError):
+    """A block holds a record in this hospital's name that it did not sign."""
+
+
+class ApiUnreachable(AgentError):
+    """The consortium's API does not answer."""
+
+
+class GenesisRefused(AgentError):
+    """The genesis does not hold this hospital as it enrolled."""

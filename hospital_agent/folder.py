@@ -1,0 +1,122 @@
+"""A hospital's own folder: keys, policy, cohorts, budget, its copy of the ledger. 0700, on site.
+
+| path | holds |
+|---|---|
+| ``hospital.json`` | id, title, the ledger that it belongs to |
+| ``policy.json`` | what the data owner allows (`hospital_agent.policy`) |
+| ``keys/`` | private keys, 0600 (`ledger.keys`) |
+| ``cohorts/TASK/`` | ``train.csv``, ``validation.csv``, ``test.csv``, ``cohort.json`` |
+| ``budget.sqlite`` | privacy spent, reserved and left (`privacy.budget`) |
+| ``rounds.sqlite`` | what a round must not forget between its phases (`hospital_agent.rounds`) |
+| ``replica.sqlite`` | the verified copy of the ledger (`hospital_agent.replica`) |
+| ``content/``, ``models/`` | updates and models by digest |
+"""
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from consortium.models import ModelStore
+from hospital_agent.errors import FolderInvalid
+from ledger.content import ContentStore
+from ledger.keys import KeyRing
+from privacy.budget import Budget
+
+
+class HospitalFolder:
+    """Where one hospital keeps what is its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @staticmethod
+    def create(path: Path, institution: str, title: str) -> "HospitalFolder":
+        """Makes the folder, or opens the one that is there."""
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = HospitalFolder(path)
+        if not (path / "hospital.json").exists():
+            write_json(path / "hospital.json", {"id": institution, "title": title})
+        return folder
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        return read_json(self.path / "hospital.json")
+
+    @property
+    def institution(self) -> str:
+        """The institution's id."""
+        return str(self._identity["id"])
+
+    @property
+    def title(self) -> str:
+        """The institution's public name."""
+        return str(self._identity["title"])
+
+    @property
+    def ledger(self) -> str | None:
+        """The ledger that this hospital has pinned, or None before the genesis."""
+        return self._identity.get("ledger")
+
+    def pin_ledger(self, ledger: str) -> None:
+        """Binds the folder to one ledger, for good.
+
+        Raises:
+            FolderInvalid: if it is bound to another one.
+        """
+        if self.ledger not in (None, ledger):
+            raise FolderInvalid(
+                "this hospital's folder belongs to another ledger", "use a new folder"
+            )
+        write_json(self.path / "hospital.json", {**self._identity, "ledger": ledger})
+        del self._identity
+
+    @cached_property
+    def keys(self) -> KeyRing:
+        """The private keys, made on first use."""
+        return KeyRing.open(self.path / "keys")
+
+    @cached_property
+    def budget(self) -> Budget:
+        """The privacy budget."""
+        return Budget(self.path / "budget.sqlite")
+
+    @cached_property
+    def content(self) -> ContentStore:
+        """Updates, by digest of their bytes."""
+        return ContentStore(self.path / "content")
+
+    @cached_property
+    def models(self) -> ModelStore:
+        """Models, by model hash."""
+        return ModelStore(self.path / "models")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        FolderInvalid: if the file is missing or damaged.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        value = None
+    if not isinstance(value, dict):
+        raise FolderInvalid(
+            f"{path.name} is missing or damaged", f"restore {path} from your backup"
+        )
+    return value
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Replaces a JSON file: the old or the new content, never half of it."""
+    partial = path.with_name(f".{path.name}.new")
+    with partial.open("w") as file:
+        os.fchmod(file.fileno(), 0o600)
+        json.dump(value, file, indent=2, sort_keys=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

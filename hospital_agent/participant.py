@@ -1,0 +1,291 @@
+"""A hospital's part in a round: train, close, reveal, verify. Knows nothing of Flower.
+
+What never leaves: patients, exact counts, the text of an error. What leaves, and when: a hash
+(train); a signature under the closed set (close); the noised, mapped update with its proof, after
+the budget has been charged (reveal); findings on all updates (verify).
+"""
+
+import os
+from collections.abc import Sequence
+from decimal import Decimal
+
+from consortium import tasks
+from consortium import weights as weight_forms
+from consortium.phases import Phase, Reply, Request
+from consortium.rounds.checks import Reveal, RoundContext, examine, privacy_terms, round_alpha
+from consortium.rounds.commitment import closed_set_digest, commitment_hash
+from consortium.rounds.replay import round_context
+from consortium.rounds.verdict import Validator, findings
+from consortium.tasks.errors import TaskError
+from hospital_agent.cohort import Cohort
+from hospital_agent.errors import (
+    AgentError,
+    BaseUnknown,
+    JobUnknown,
+    OwnCommitmentMissing,
+    PhaseOutOfOrder,
+    SetSignedAlready,
+)
+from hospital_agent.folder import HospitalFolder
+from hospital_agent.policy import Policy
+from hospital_agent.rounds import Place, RoundMemory, Trained
+from hospital_agent.view import ReplicaView
+from ledger.chain import Chain, check_quorum
+from ledger.content import Weights, model_hash
+from ledger.entry import Entry, sign_record
+from ledger.errors import LedgerError
+from ledger.keys import Role
+from ledger.quorum import quorum
+from ledger.records import Close, Commitment, Job, Proof, Record, Refusal, Verdict
+from ledger.records import Spend as SpendForm
+from privacy.budget_status import Spend
+from privacy.contract import PrivacyTerms
+from privacy.errors import PrivacyError
+from privacy.noise import SecureNoise
+from privacy.training import train
+from sml.mapping import SecureMapping
+from sml.vrf import proof_to_hash, prove
+
+
+class Participant:
+    """One hospital, answering the phases of rounds from its own folder."""
+
+    def __init__(self, folder: HospitalFolder) -> None:
+        self.folder = folder
+        self.memory = RoundMemory(folder.path / "rounds.sqlite")
+        self.view = ReplicaView(folder)
+
+    def answer(self, request: Request) -> Reply:
+        """Answers one phase. Errors leave as codes only, in a signed refusal where one fits."""
+        name = self.folder.institution
+        handlers = {
+            Phase.TRAIN: self._train,
+            Phase.CLOSE: self._close,
+            Phase.REVEAL: self._reveal,
+            Phase.VERIFY: self._verify,
+        }
+        try:
+            return handlers[request.phase](request)
+        except (AgentError, PrivacyError, LedgerError, TaskError) as error:
+            code = error.code
+        except Exception:  # the text may hold a patient's value: only a code leaves
+            code = "InternalError"
+        return Reply(name, self._refusal(request, code), (), code)
+
+    def _refusal(self, request: Request, code: str) -> tuple[bytes, ...]:
+        ledger = self.folder.ledger
+        if request.phase is not Phase.TRAIN or ledger is None:
+            return ()
+        record = Refusal(
+            v=1, type="refusal", ledger=ledger, author=self.folder.institution, job=request.job,
+            round=request.round, attempt=request.attempt, code=code,
+        )  # fmt: skip
+        return (self._sign(record).data,)
+
+    def _sign(self, record: Record) -> Entry:
+        return sign_record(record, [self.folder.keys[Role.RECORD]])
+
+    def _context(self, request: Request) -> tuple[Chain, Job, RoundContext]:
+        chain = self.view.refresh()
+        if request.base != chain.header.hash:
+            raise BaseUnknown(
+                "the round does not start from the newest block known here",
+                "wait until this hospital's witness has caught up, then send the phase again",
+            )
+        job = next((j for j in self.view.jobs() if j.job == request.job), None)
+        if job is None or self.view.ended(job.job):
+            raise JobUnknown("the job is not running", "submit the job and have it co-signed")
+        if request.round != len(self.view.results(job.job)) + 1 or request.round > job.rounds:
+            raise PhaseOutOfOrder("this round is not the job's next", "ask for the next round")
+        return chain, job, round_context(self.view, job, request.round, request.attempt)
+
+    # train
+
+    def _train(self, request: Request) -> Reply:
+        _, job, context = self._context(request)
+        place = _place(request)
+        trained = self.memory.trained(place)
+        if trained is None:
+            trained = self.memory.keep_trained(place, self._commit(job, context))
+        return Reply(self.folder.institution, (trained.commitment,))
+
+    def _commit(self, job: Job, context: RoundContext) -> Trained:
+        participant = context.participant(self.folder.institution)
+        if participant is None:
+            raise JobUnknown("this hospital has no part in the job", "name it in the job")
+        terms = privacy_terms(participant)
+        cohort = self.reserve(job, terms)
+        vrf_proof = prove(
+            self.folder.keys[Role.VRF].seed, round_alpha(context, self.folder.institution)
+        )
+        mapping = SecureMapping.derive(proof_to_hash(vrf_proof), context.groups)
+        mapped = self.mapped_update(cohort, job, context, terms, mapping)
+        update = self.folder.content.put(weight_forms.to_bytes(mapped))
+        salt = os.urandom(32)
+        record = Commitment(
+            v=1, type="commitment", ledger=context.ledger, author=self.folder.institution,
+            job=job.job, round=context.round, attempt=context.attempt, base=context.base,
+            model=model_hash(context.model),
+            commitment=commitment_hash(
+                update=update, vrf_proof=vrf_proof, salt=salt, model=model_hash(context.model),
+                institution=self.folder.institution, job=job.job, round=context.round,
+                attempt=context.attempt,
+            ),
+        )  # fmt: skip
+        return Trained(update, vrf_proof, salt, self._sign(record).data)
+
+    def reserve(self, job: Job, terms: PrivacyTerms) -> Cohort:
+        """Sets the job's whole cost aside before anything is trained; repeats are free.
+
+        Raises:
+            AgentError, PrivacyError: if the policy or the budget does not allow the job.
+        """
+        policy = Policy.read(self.folder.path / "policy.json")
+        policy.check(job, terms.epsilon or Decimal("Infinity"))
+        cohort = Cohort.open(self.folder, job.task)
+        self.folder.budget.reserve(cohort.id, job.job, terms)
+        return cohort
+
+    def mapped_update(
+        self, cohort: Cohort, job: Job, context: RoundContext, terms: PrivacyTerms,
+        mapping: SecureMapping,
+    ) -> Weights:  # fmt: skip
+        """Trains the mapped model on mapped inputs, with noise."""
+        task = tasks.get(job.task)
+        model = task.model(job.seed)
+        model.load_state_dict(mapping.map_state(weight_forms.to_torch(context.model)))
+        x, y = cohort.tensors("train")
+        train(model, task.loss, mapping.map_inputs(x), y, terms, SecureNoise())
+        return weight_forms.of_module(model)
+
+    # close
+
+    def _close(self, request: Request) -> Reply:
+        chain, _, context = self._context(request)
+        check_quorum(chain.members, chain.checkpoint, request.cosignatures)
+        commitments = self._members_entries(chain, request.entries, Commitment)
+        for entry in commitments:
+            record = entry.record
+            assert isinstance(record, Commitment)
+            if _place_of(record) != _place(request) or (record.base, record.model) != (
+                context.base, model_hash(context.model),
+            ):  # fmt: skip
+                raise PhaseOutOfOrder("a commitment is for another round", "send this round's")
+        trained = self.memory.trained(_place(request))
+        if trained is None or trained.commitment not in request.entries:
+            raise OwnCommitmentMissing(
+                "the set lacks this hospital's own commitment", "close the set with it, unchanged"
+            )
+        set_digest = closed_set_digest(commitments)
+        record_ = Close(
+            v=1, type="close", ledger=context.ledger, author=self.folder.institution,
+            job=request.job, round=request.round, attempt=request.attempt, digest=set_digest,
+        )  # fmt: skip
+        entry_ = self._sign(record_).data
+        stored, signed = self.memory.keep_signed(_place(request), "close", set_digest, entry_)
+        if stored != set_digest:
+            raise SetSignedAlready(
+                "another set of commitments was signed for this attempt",
+                "keep both sets as evidence: the coordinator showed two",
+            )
+        return Reply(self.folder.institution, (signed,))
+
+    # reveal
+
+    def _reveal(self, request: Request) -> Reply:
+        chain, job, context = self._context(request)
+        place = _place(request)
+        trained, signed = self.memory.trained(place), self.memory.signed(place, "close")
+        if trained is None or signed is None:
+            raise PhaseOutOfOrder("nothing was committed and closed", "start with train")
+        closes = [
+            entry
+            for entry in self._members_entries(chain, request.entries, Close)
+            if isinstance(record := entry.record, Close)
+            and _place_of(record) == place
+            and record.digest == signed[0]
+        ]
+        if len(closes) < quorum(len(chain.members)):
+            raise PhaseOutOfOrder(
+                "fewer members than the quorum have closed the same set",
+                "reveal once a quorum has signed one set",
+            )
+        participant = context.participant(self.folder.institution)
+        assert participant is not None
+        cohort = Cohort.open(self.folder, job.task)
+        # Charged before the update leaves: a crash after this line costs, it never saves.
+        spend = self.folder.budget.charge(cohort.id, *place)
+        proof = Proof(
+            v=1, type="proof", ledger=context.ledger, author=self.folder.institution,
+            job=job.job, round=context.round, attempt=context.attempt, digest=signed[0],
+            update=trained.update, vrf_proof=trained.vrf_proof.hex(), salt=trained.salt.hex(),
+            spend=self.declared(privacy_terms(participant), spend),
+        )  # fmt: skip
+        data = self.folder.content.get(trained.update)
+        return Reply(self.folder.institution, (self._sign(proof).data,), (data,))
+
+    def declared(self, terms: PrivacyTerms, spend: Spend) -> SpendForm:
+        """The public record of a spend."""
+        known = terms.to_record() | spend.to_record()
+        return SpendForm.model_validate({name: known[name] for name in SpendForm.model_fields})
+
+    # verify
+
+    def _verify(self, request: Request) -> Reply:
+        chain, job, context = self._context(request)
+        place = _place(request)
+        signed = self.memory.signed(place, "close")
+        if signed is None:
+            raise PhaseOutOfOrder("this hospital has closed no set", "start with train")
+        entries = [Entry(data) for data in request.entries]
+        commitments = [e for e in entries if isinstance(e.record, Commitment)]
+        proofs = [e for e in entries if isinstance(e.record, Proof)]
+        if closed_set_digest(commitments) != signed[0] or len(proofs) != len(request.content):
+            raise SetSignedAlready(
+                "the commitments are not the set that was closed", "verify that set"
+            )
+        given = self.memory.signed(place, "verdict")
+        if given is not None:
+            return Reply(self.folder.institution, (given[1],))
+        for data in request.content:
+            self.folder.content.put(data)
+        reveals = {
+            entry.record.author: Reveal(entry, data)
+            for entry, data in zip(proofs, request.content, strict=True)
+        }
+        examined = examine(context, commitments, reveals)
+        record = Verdict(
+            v=1, type="verdict", ledger=chain.ledger, author=self.folder.institution,
+            job=job.job, round=context.round, attempt=context.attempt, digest=signed[0],
+            findings=findings(
+                context, examined, self.validator(job), self.folder.institution
+            ),
+        )  # fmt: skip
+        _, kept = self.memory.keep_signed(place, "verdict", signed[0], self._sign(record).data)
+        return Reply(self.folder.institution, (kept,))
+
+    def validator(self, job: Job) -> Validator:
+        """This hospital's validation patients, and how a model predicts on them."""
+        cohort = Cohort.open(self.folder, job.task)
+        return Validator(cohort.labels("validation"), cohort.predictor("validation", job.seed))
+
+    @staticmethod
+    def _members_entries(chain: Chain, entries: Sequence[bytes], kind: type[Record]) -> list[Entry]:
+        """Entries of one kind, each by another member, each signature checked."""
+        checked = [Entry(data) for data in entries]
+        for entry in checked:
+            chain.check_entry(entry)
+        authors = [entry.record.author for entry in checked]
+        if len(set(authors)) != len(authors) or not all(
+            isinstance(entry.record, kind) for entry in checked
+        ):
+            raise PhaseOutOfOrder("the records are not one a member", "send each member's one")
+        return checked
+
+
+def _place(request: Request) -> Place:
+    return request.job, request.round, request.attempt
+
+
+def _place_of(record: Commitment | Close) -> Place:
+    return record.job, record.round, record.attempt

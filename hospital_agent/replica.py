@@ -1,0 +1,216 @@
+"""A hospital's own copy of the ledger: what it verified, and what it co-signed.
+
+One SQLite file with full synchronisation. A block and the cosignature over it are stored in one
+transaction before the cosignature leaves, keyed by epoch and height: the compare-and-set that
+keeps a member from ever signing two blocks at one height. Asked again for the same block, it
+answers with the stored bytes.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from consortium.rounds.replay import Checked
+from hospital_agent.errors import ForkRefused
+from ledger.block import Block, Header
+from ledger.chain import Chain
+from ledger.entry import Entry
+from ledger.merkle import Frontier
+from ledger.note import Checkpoint
+from ledger.records import Job, JobEnd, Result
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS blocks (
+    height INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, header BLOB NOT NULL,
+    checkpoint TEXT NOT NULL, signature TEXT NOT NULL, parent_cert TEXT NOT NULL,
+    cosignature TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS entries (
+    idx INTEGER PRIMARY KEY, height INTEGER NOT NULL, type TEXT NOT NULL, job TEXT,
+    round INTEGER, body BLOB NOT NULL, leaf BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS entries_job ON entries (job, type, round);
+CREATE TABLE IF NOT EXISTS steps (
+    job TEXT NOT NULL, round INTEGER NOT NULL, institution TEXT NOT NULL, step BLOB NOT NULL,
+    PRIMARY KEY (job, round, institution)
+) STRICT;
+"""
+
+
+class Replica:
+    """The verified copy in one file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._connect() as connection:
+            connection.executescript(_SCHEMA)
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(self._path, timeout=30, isolation_level=None)
+        try:
+            connection.execute("PRAGMA synchronous = FULL")
+            yield connection
+        finally:
+            connection.close()
+
+    def chain(self) -> Chain | None:
+        """The state after the newest verified block; None before the genesis."""
+        with self._connect() as connection:
+            newest = connection.execute("SELECT max(height) FROM blocks").fetchone()[0]
+            if newest is None:
+                return None
+            chain = Chain.begin(_read_block(connection, 0))
+            if newest > 0:
+                frontier = Frontier()
+                for (leaf,) in connection.execute("SELECT leaf FROM entries ORDER BY idx"):
+                    frontier.append(leaf)
+                block = _read_block(connection, newest)
+                chain.header, chain.checkpoint = block.header, block.checkpoint
+                chain.frontier = frontier
+            return chain
+
+    def height(self) -> int:
+        """Height of the newest verified block, -1 before the genesis."""
+        with self._connect() as connection:
+            newest = connection.execute("SELECT max(height) FROM blocks").fetchone()[0]
+        return -1 if newest is None else int(newest)
+
+    def checkpoint(self, height: int) -> Checkpoint:
+        """The checkpoint of a verified block."""
+        with self._connect() as connection:
+            return _read_block(connection, height).checkpoint
+
+    def cosignature(self, header: Header) -> str | None:
+        """The line that was signed for this very block, or None where none was at its height.
+
+        Raises:
+            ForkRefused: if another block was co-signed at this height.
+        """
+        with self._connect() as connection:
+            return _stored(connection, header)
+
+    def accept(self, block: Block, line: str, checked: Checked) -> str:
+        """Stores a verified block with the cosignature over it; returns the line that counts.
+
+        Raises:
+            ForkRefused: if another block was co-signed at this height.
+        """
+        header = block.header
+        with self._connect() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                stored = _stored(connection, header)
+                if stored is None:
+                    _insert(connection, block, line, checked)
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+        return stored or line
+
+    def entries(self, type: str, job: str | None = None, round: int | None = None) -> list[Entry]:
+        """Entries by type, job and round, in ledger order."""
+        query, values = "SELECT body FROM entries WHERE type = ?", [type]
+        for column, value in (("job", job), ("round", round)):
+            if value is not None:
+                query, values = f"{query} AND {column} = ?", [*values, str(value)]
+        with self._connect() as connection:
+            rows = connection.execute(query + " ORDER BY idx", values)
+            return [_entry(body) for (body,) in rows]
+
+    def jobs(self) -> list[Job]:
+        """All jobs, oldest first."""
+        return [r for e in self.entries("job") if isinstance(r := e.record, Job)]
+
+    def end_of(self, job: str) -> JobEnd | None:
+        """The job's end, if it is over."""
+        ends = [r for e in self.entries("job-end", job) if isinstance(r := e.record, JobEnd)]
+        return ends[0] if ends else None
+
+    def results(self, job: str) -> list[Result]:
+        """The job's results, oldest first."""
+        return [r for e in self.entries("result", job) if isinstance(r := e.record, Result)]
+
+    def steps(self, job: str) -> Sequence[np.ndarray]:
+        """The steps of the job's reveals so far."""
+        query = "SELECT step FROM steps WHERE job = ? ORDER BY round, institution"
+        with self._connect() as connection:
+            return [np.frombuffer(step) for (step,) in connection.execute(query, (job,))]
+
+    def step_of_another(self, job: str, institution: str) -> np.ndarray | None:
+        """The newest step that another institution revealed in the job, if any."""
+        query = (
+            "SELECT step FROM steps WHERE job = ? AND institution != ? "
+            "ORDER BY round DESC, institution LIMIT 1"
+        )
+        with self._connect() as connection:
+            row = connection.execute(query, (job, institution)).fetchone()
+        return np.frombuffer(row[0]) if row else None
+
+
+@lru_cache(maxsize=8192)
+def _entry(body: bytes) -> Entry:
+    """An entry that keeps its parsed record: a job's results are read again every round."""
+    return Entry(body)
+
+
+def _stored(connection: sqlite3.Connection, header: Header) -> str | None:
+    row = connection.execute(
+        "SELECT header, cosignature FROM blocks WHERE epoch = ? AND height = ?",
+        (header.epoch, header.height),
+    ).fetchone()
+    if row is None:
+        return None
+    if row[0] != header.data():
+        raise ForkRefused(
+            f"a second block at height {header.height}",
+            "keep both signed blocks as evidence and ask the other institutions what they hold",
+        )
+    return str(row[1])
+
+
+def _insert(connection: sqlite3.Connection, block: Block, line: str, checked: Checked) -> None:
+    header = block.header
+    connection.execute(
+        "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            header.height, header.epoch, header.data(), block.checkpoint.text(), block.signature,
+            "\n".join(block.parent_cert), line,
+        ),
+    )  # fmt: skip
+    rows = [
+        (
+            header.first + position, header.height, entry.record.type,
+            getattr(entry.record, "job", None), getattr(entry.record, "round", None),
+            entry.data, entry.leaf,
+        )
+        for position, entry in enumerate(block.entries)
+    ]  # fmt: skip
+    rows.append((header.size, header.height, "block", None, None, header.data(), header.leaf))
+    connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    steps: Mapping[str, np.ndarray] = checked.steps or {}
+    connection.executemany(
+        "INSERT INTO steps VALUES (?, ?, ?, ?)",
+        [(checked.job, checked.round, name, step.tobytes()) for name, step in steps.items()],
+    )
+
+
+def _read_block(connection: sqlite3.Connection, height: int) -> Block:
+    row = connection.execute(
+        "SELECT header, checkpoint, signature, parent_cert FROM blocks WHERE height = ?", (height,)
+    ).fetchone()
+    bodies = connection.execute(
+        "SELECT body FROM entries WHERE height = ? AND type != 'block' ORDER BY idx", (height,)
+    )
+    return Block(
+        Header.parse(row[0]),
+        tuple(Entry(body) for (body,) in bodies),
+        Checkpoint.parse(row[1]),
+        row[2],
+        tuple(row[3].split("\n")) if row[3] else (),
+    )

@@ -1,0 +1,84 @@
+"""A hospital of a simulation: the agent's own code, called in this process."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import httpx
+from flwr.clientapp import ClientApp
+
+from consortium import tasks
+from consortium.baselines import Metrics, evaluate
+from consortium.tasks.task import Split
+from consortium.weights import to_torch
+from hospital_agent.cheats import CHEATS
+from hospital_agent.client_app import simulation_client_app
+from hospital_agent.cohort import PARTS, Cohort
+from hospital_agent.enrolment import enrol, sign_genesis
+from hospital_agent.folder import HospitalFolder
+from hospital_agent.ledger_api import LedgerApi
+from hospital_agent.policy import Policy
+from hospital_agent.witness import Witness
+from ledger.content import Weights
+from ledger.records import Genesis, MemberForm
+from privacy.budget_status import BudgetStatus
+from privacy.contract import PrivacyTerms
+
+
+class SimulatedHospital:
+    """Implements `consortium.simulation.hospital.SimulatedHospital`."""
+
+    def __init__(self, path: Path, institution: str, title: str) -> None:
+        self._folder = HospitalFolder.create(path, institution, title)
+        self.id, self.title, self.path = institution, title, path
+        self._witness: Witness | None = None
+
+    def admit(self, task: str, split: Split, lifetime_epsilon: Decimal, delta: Decimal) -> None:
+        """Stores the cohort and the policy, and opens the budget; a new limit is taken over."""
+        path = self._folder.path / "policy.json"
+        kept = Policy.read(path).delta if path.exists() else str(delta)
+        Policy(str(lifetime_epsilon), kept, (task,)).write(path)
+        cohort = Cohort.add(self._folder, task, split, lifetime_epsilon, delta)
+        self._folder.budget.set_limit(cohort.id, lifetime_epsilon)
+
+    def enrol(self) -> MemberForm:
+        """Makes keys and shows that it holds them."""
+        return enrol(self._folder)
+
+    def sign_genesis(self, genesis: Genesis) -> dict[str, str]:
+        """Signs the genesis, if it holds this hospital as it enrolled."""
+        return sign_genesis(self._folder, genesis)
+
+    def quote(self, task: str, terms: PrivacyTerms) -> None:
+        """Raises BudgetExceeded if the job does not fit; nothing is reserved."""
+        self._folder.budget.quote(Cohort.open(self._folder, task).id, terms)
+
+    def witness(self, client: httpx.Client) -> None:
+        """Follows the ledger to its newest block and co-signs it."""
+        if self._witness is None:
+            self._witness = Witness(self._folder, LedgerApi(client, self._folder))
+        self._witness.step()
+
+    def budget(self, task: str) -> BudgetStatus:
+        """Spent, reserved and left."""
+        return self._folder.budget.status(Cohort.open(self._folder, task).id)
+
+    def parts(self, task: str) -> Split:
+        """The cohort's tables."""
+        cohort = Cohort.open(self._folder, task)
+        return Split(*(cohort.frame(part) for part in PARTS))
+
+    def evaluate(self, task: str, weights: Weights) -> Metrics:
+        """A model on the test patients."""
+        frame = Cohort.open(self._folder, task).frame("test")
+        return evaluate(tasks.get(task), to_torch(weights), frame)
+
+    @staticmethod
+    def client_app(paths: Sequence[Path], cheat: str | None, cheater: str | None) -> ClientApp:
+        """The Flower ClientApp that answers for these hospitals."""
+        return simulation_client_app([str(path) for path in paths], cheat, cheater)
+
+    @staticmethod
+    def cheats() -> tuple[str, ...]:
+        """Names of the cheats."""
+        return tuple(CHEATS)

@@ -1,0 +1,104 @@
+"""What the round rules ask of the ledger, answered from this hospital's verified copy."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from consortium import weights as weight_forms
+from consortium.contract import initial_model
+from hospital_agent.errors import JobUnknown
+from hospital_agent.folder import HospitalFolder
+from hospital_agent.replica import Replica
+from ledger.chain import Chain
+from ledger.content import Weights, model_hash
+from ledger.errors import ContentInvalid, ContentMissing
+from ledger.records import Job, MemberForm, Policy, Result
+
+Fetch = Callable[[str, str], bytes]
+"""From the consortium's API: (kind, digest) to bytes; kind is ``content`` or ``models``."""
+
+
+class ReplicaView:
+    """A `consortium.rounds.replay.LedgerView` over a hospital's folder.
+
+    With ``fetch``, what is not here is fetched, checked against its digest and kept.
+    """
+
+    def __init__(self, folder: HospitalFolder, fetch: Fetch | None = None) -> None:
+        self._folder = folder
+        self._fetch = fetch
+        self.replica = Replica(folder.path / "replica.sqlite")
+        self._chain: Chain | None = None
+
+    def refresh(self) -> Chain:
+        """The state after the newest block in the copy.
+
+        Raises:
+            JobUnknown: before the genesis.
+        """
+        if self._chain is None or self._chain.header.height != self.replica.height():
+            self._chain = self.replica.chain()
+        if self._chain is None:
+            raise JobUnknown("this hospital knows no ledger yet", "let its witness catch up")
+        return self._chain
+
+    @property
+    def ledger(self) -> str:
+        """The ledger's id."""
+        return self.refresh().ledger
+
+    @property
+    def members(self) -> Mapping[str, MemberForm]:
+        """The members in force."""
+        return self.refresh().members
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self.refresh().policy
+
+    @property
+    def head(self) -> str:
+        """Hash of the newest block."""
+        return self.refresh().header.hash
+
+    def jobs(self) -> Sequence[Job]:
+        """All jobs, oldest first."""
+        return self.replica.jobs()
+
+    def ended(self, job: str) -> bool:
+        """Whether a job is over."""
+        return self.replica.end_of(job) is not None
+
+    def results(self, job: str) -> Sequence[Result]:
+        """A job's results, oldest first."""
+        return self.replica.results(job)
+
+    def steps(self, job: str) -> Sequence[np.ndarray]:
+        """Steps of the job's earlier reveals."""
+        return self.replica.steps(job)
+
+    def model(self, name: str) -> Weights:
+        """A model by its hash; a job's initial model is made anew."""
+        try:
+            return self._folder.models.get(name)
+        except ContentMissing:
+            for job in self.jobs():
+                if job.initial_model == name:
+                    self._folder.models.put(initial_model(job.task, job.seed))
+                    return self._folder.models.get(name)
+            if self._fetch is None:
+                raise
+        weights = weight_forms.from_bytes(self._fetch("models", name))
+        if model_hash(weights) != name:
+            raise ContentInvalid("the API sent another model", "report it to the consortium")
+        self._folder.models.put(weights)
+        return weights
+
+    def update(self, digest: str) -> bytes:
+        """A revealed, mapped update by its digest."""
+        if self._fetch is not None and not self._folder.content.has(digest):
+            data = self._fetch("content", digest)
+            if self._folder.content.put(data) != digest:
+                raise ContentInvalid("the API sent other content", "report it to the consortium")
+        return self._folder.content.get(digest)

@@ -1,0 +1,111 @@
+"""The hospital's witness: fetches each proposed block, derives it anew, and only then co-signs.
+
+It signs a block when it follows from the one before, when every record in it re-derives (round
+rules, model hash, medians, credits), when no record in this hospital's name differs from what the
+hospital signed, and when no other block at that height was ever signed. What it signs is stored
+before it is sent. It never signs on anybody's word, the coordinator's included.
+"""
+
+import time
+
+from consortium.rounds.replay import Checked, check_block
+from hospital_agent.errors import GenesisRefused, OwnRecordChanged
+from hospital_agent.folder import HospitalFolder
+from hospital_agent.ledger_api import LedgerApi
+from hospital_agent.rounds import RoundMemory
+from hospital_agent.view import ReplicaView
+from ledger.block import Block
+from ledger.chain import Chain
+from ledger.keys import Role
+from ledger.note import cosign
+from ledger.records import Close, Commitment, Genesis, Verdict
+
+
+class Witness:
+    """One hospital's witness over one consortium's API."""
+
+    def __init__(self, folder: HospitalFolder, api: LedgerApi) -> None:
+        self._folder = folder
+        self._api = api
+        self._memory = RoundMemory(folder.path / "rounds.sqlite")
+        self._view = ReplicaView(folder, api.fetch)
+
+    def step(self) -> int:
+        """Follows the ledger to its newest block, co-signing each; returns that height.
+
+        Raises:
+            LedgerError, ConsortiumError, AgentError: if a block does not hold; it is not signed.
+        """
+        newest = self._api.newest_height()
+        known = self._view.replica.height()
+        for height in range(max(known, 0), newest + 1):
+            block = self._api.block(height)
+            # Of a block that is known already, the stored bytes are sent once more.
+            line = self._view.replica.cosignature(block.header)
+            self._api.send_cosignature(height, line or self._sign(block))
+        return newest
+
+    def _sign(self, block: Block) -> str:
+        chain = self._view.replica.chain()
+        if chain is None:
+            chain = self._begin(block)
+            checked = Checked()
+        else:
+            chain.follow(block)
+            checked = check_block(self._view, block.entries)
+            self._check_own(block)
+        if checked.model is not None:
+            self._folder.models.put(checked.model)
+        line = cosign(
+            self._folder.institution, self._folder.keys[Role.COSIGN], chain.checkpoint.text(),
+            int(time.time()),
+        )  # fmt: skip
+        stored = self._view.replica.accept(block, line, checked)
+        self._release(block)
+        return stored
+
+    def _begin(self, block: Block) -> Chain:
+        chain = Chain.begin(block, self._folder.ledger)
+        genesis = block.entries[0].record
+        assert isinstance(genesis, Genesis)
+        own = chain.members.get(self._folder.institution)
+        keys = self._folder.keys
+        if own is None or any(own.key(role) != keys[role].public for role in Role):
+            raise GenesisRefused(
+                "the genesis does not hold this hospital with its own keys",
+                "compare the fingerprints with the coordinator; do not join this ledger",
+            )
+        self._folder.pin_ledger(chain.ledger)
+        return chain
+
+    def _check_own(self, block: Block) -> None:
+        """Nothing in this hospital's name but what it signed."""
+        for entry in block.entries:
+            record = entry.record
+            if record.author != self._folder.institution:
+                continue
+            if isinstance(record, Commitment):
+                trained = self._memory.trained((record.job, record.round, record.attempt))
+                own = trained.commitment if trained else None
+            elif isinstance(record, Close | Verdict):
+                place = (record.job, record.round, record.attempt)
+                signed = self._memory.signed(place, record.type)
+                own = signed[1] if signed else None
+            else:
+                continue  # proofs and refusals: the signature binds them to one commitment, round
+            if own != entry.data:
+                raise OwnRecordChanged(
+                    f"a {record.type} in this hospital's name is not the one it signed",
+                    "somebody else holds its record key: rotate the key",
+                )
+
+    def _release(self, block: Block) -> None:
+        """Gives back what a job that is over had reserved and not spent."""
+        for entry in block.entries:
+            if entry.record.type != "job-end":
+                continue
+            job = str(entry.record.body()["job"])
+            budget = self._folder.budget
+            for cohort in budget.cohorts():
+                if any(held.job == job for held in budget.status(cohort).jobs):
+                    budget.release(cohort, job)

@@ -1,0 +1,352 @@
+"""The records that a ledger holds: their one published form.
+
+No floats (integers and decimal strings), no free text, no person's name, no patient's value.
+`schemas` gives the JSON Schema of every type. What a record must satisfy beyond its form is
+held elsewhere: signatures and membership in `ledger.chain`, a round's rules in
+`consortium.rounds`.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+from ledger.errors import RecordInvalid
+from ledger.keys import PublicKey, Role
+
+COORDINATOR = "coordinator"
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+RoleName = Annotated[Role, Field(strict=False)]
+CohortId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+Hex = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){1,512}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+Title = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,'&()/-]{0,79}$")]
+Code = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z]{1,39}$")]
+DecimalText = Annotated[
+    str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,11})(\.[0-9]{0,39}[1-9])?$")
+]
+Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
+Signed = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
+Positive = Annotated[int, Field(ge=1, le=2**53 - 1)]
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class KeyForm(_Form):
+    """A public key as it stands on the ledger."""
+
+    alg: Literal["ed25519"]
+    public: Digest
+
+    @staticmethod
+    def of(key: PublicKey) -> "KeyForm":
+        """The form of a public key."""
+        return KeyForm(alg="ed25519", public=key.public.hex())
+
+
+class MemberForm(_Form):
+    """An institution: a public name, its keys by role, and a proof that it holds each.
+
+    ``possession`` holds, for each role, a signature (for the VRF key: a VRF proof) over
+    `possession_message`.
+    """
+
+    id: Name
+    title: Title
+    keys: dict[RoleName, KeyForm]
+    possession: dict[RoleName, Hex]
+
+    def key(self, role: Role) -> PublicKey:
+        """The institution's public key for a role.
+
+        Raises:
+            RecordInvalid: if the institution has none.
+        """
+        form = self.keys.get(role)
+        if form is None:
+            raise RecordInvalid(f"{self.id} has no {role} key", "enrol it again, with all keys")
+        return PublicKey(role, bytes.fromhex(form.public), form.alg)
+
+
+def possession_message(institution: str, role: Role, keys: dict[Role, KeyForm]) -> bytes:
+    """What an institution signs with each key to show that it holds it."""
+    publics = "\n".join(f"{r} {keys[r].alg} {keys[r].public}" for r in sorted(keys))
+    return f"medpole/possession/v1\n{institution}\n{role}\n{publics}\n".encode()
+
+
+class Record(_Form):
+    """What every record says: its version, its type, its ledger and its author."""
+
+    v: Literal[1]
+    type: str
+    author: Name
+
+    def body(self) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        return self.model_dump(mode="json")
+
+
+class CreditPolicy(_Form):
+    """Credits of one round: all of ``pool`` is paid out, never more (`consortium.rounds.rewards`).
+
+    ``verdicts`` of them are for verdicts, ``learner_bonus`` for the learner, the rest is split
+    by the Shapley values summed over the last ``window`` rounds.
+    """
+
+    pool: Positive
+    verdicts: Count
+    learner_bonus: Count
+    window: Positive
+
+
+class Policy(_Form):
+    """What the founders agree on. ``quorum`` names the rule of `ledger.quorum`."""
+
+    quorum: Literal["floor((n+f)/2)+1"]
+    credits: CreditPolicy
+
+
+class Genesis(Record):
+    """The first record. Signed by the coordinator and by every founder, in order."""
+
+    type: Literal["genesis"]
+    author: Literal["coordinator"]
+    consortium: Title
+    coordinator: dict[RoleName, KeyForm]
+    founders: Annotated[tuple[MemberForm, ...], Field(min_length=1, max_length=1000, strict=False)]
+    policy: Policy
+    created: Count
+
+
+class LedgerRecord(Record):
+    """A record of an existing ledger."""
+
+    ledger: Digest
+
+
+class Terms(_Form):
+    """The public constants of one hospital's private training (`privacy.contract`)."""
+
+    rounds: Positive
+    steps: Positive
+    sample_rate: DecimalText
+    noise_multiplier: DecimalText
+    clip: DecimalText
+    clipping: Literal["flat", "automatic"]
+    learning_rate: DecimalText
+    normaliser: Positive
+    epsilon: DecimalText
+    delta: DecimalText
+
+
+class Participant(_Form):
+    """An institution in a job, its public weight in the average, and its terms."""
+
+    institution: Name
+    weight: Positive
+    terms: Terms
+
+
+class Thresholds(_Form):
+    """The job's limits for the checks on a reveal (`consortium.rounds.checks`).
+
+    ``false_alarm`` is the chance that one honest pair is taken for a copy; ``drop`` (basis
+    points of AUROC) is how far a proof may fall below the current model on a validator's data.
+    """
+
+    false_alarm: DecimalText
+    drop: Count
+
+
+class Job(LedgerRecord):
+    """A job's contract. Signed by the coordinator."""
+
+    type: Literal["job"]
+    author: Literal["coordinator"]
+    job: Name
+    task: Name
+    task_fingerprint: Digest
+    rounds: Positive
+    seed: Count
+    initial_model: Digest
+    average_from: Positive
+    participants: Annotated[
+        tuple[Participant, ...], Field(min_length=1, max_length=1000, strict=False)
+    ]
+    thresholds: Thresholds
+
+
+class RoundRecord(LedgerRecord):
+    """A record of one attempt at one round of a job."""
+
+    job: Name
+    round: Positive
+    attempt: Positive
+
+
+class Commitment(RoundRecord):
+    """A hospital binds itself to an update that it does not show yet."""
+
+    type: Literal["commitment"]
+    base: Digest
+    model: Digest
+    commitment: Digest
+
+
+class Refusal(RoundRecord):
+    """A hospital declines a round, with a code."""
+
+    type: Literal["refusal"]
+    code: Code
+
+
+class Close(RoundRecord):
+    """A hospital has seen the set of commitments; it signs no other for this attempt."""
+
+    type: Literal["close"]
+    digest: Digest
+
+
+class Spend(_Form):
+    """What a reveal cost the hospital's cohort. ``mu2`` is the squared Gaussian-DP parameter."""
+
+    cohort: CohortId
+    steps: Positive
+    sample_rate: DecimalText
+    noise_multiplier: DecimalText
+    clip: DecimalText
+    normaliser: Positive
+    mu2_before: DecimalText
+    mu2_after: DecimalText
+    epsilon: DecimalText
+    delta: DecimalText
+
+
+class Proof(RoundRecord):
+    """A proof of learning: opens a commitment and declares what it cost."""
+
+    type: Literal["proof"]
+    digest: Digest
+    update: Digest
+    vrf_proof: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{160}$")]
+    salt: Digest
+    spend: Spend
+
+
+class Finding(_Form):
+    """One validator's finding on one proof.
+
+    ``code`` is ``Accepted`` or the check of 1 to 7 that failed. ``score``, ``harmful`` and
+    ``shapley`` (basis points of AUROC) are null where the validator abstains.
+    """
+
+    institution: Name
+    code: Code
+    score: Count | None
+    harmful: bool | None
+    shapley: Signed | None
+
+
+class Verdict(RoundRecord):
+    """One validator's findings on all proofs of a round."""
+
+    type: Literal["verdict"]
+    digest: Digest
+    findings: Annotated[tuple[Finding, ...], Field(max_length=1000, strict=False)]
+
+
+class Outcome(_Form):
+    """What a round decided on one proof, and the credits it earned by learning.
+
+    ``average`` is the sum of the proof's Shapley values over the policy's window.
+    """
+
+    institution: Name
+    code: Code
+    score: Count | None
+    shapley: Signed | None
+    average: Signed
+    credits: Count
+
+
+class Payment(_Form):
+    """Credits for a verdict delivered in time."""
+
+    institution: Name
+    credits: Count
+
+
+class Absence(_Form):
+    """Who did not answer, or refused, and in which phase."""
+
+    institution: Name
+    phase: Literal["train", "close", "reveal", "verify"]
+    code: Code
+
+
+class Result(RoundRecord):
+    """What a round came to. Every member derives it anew before co-signing."""
+
+    type: Literal["result"]
+    author: Literal["coordinator"]
+    base: Digest
+    digest: Digest | None
+    model_before: Digest
+    model_after: Digest
+    void: bool
+    proofs: Annotated[tuple[Outcome, ...], Field(max_length=1000, strict=False)]
+    fees: Annotated[tuple[Payment, ...], Field(max_length=1000, strict=False)]
+    absent: Annotated[tuple[Absence, ...], Field(max_length=1000, strict=False)]
+    learner: Name | None
+    bonus: Count
+    minted: Count
+
+
+class JobEnd(LedgerRecord):
+    """A job is over; hospitals give back what they had reserved and not spent."""
+
+    type: Literal["job-end"]
+    author: Literal["coordinator"]
+    job: Name
+    status: Literal["finished", "stopped"]
+    rounds: Count
+    model: Digest
+
+
+AnyRecord = Genesis | Job | Commitment | Refusal | Close | Proof | Verdict | Result | JobEnd
+_TYPES: tuple[type[Record], ...] = (
+    Genesis, Job, Commitment, Refusal, Close, Proof, Verdict, Result, JobEnd,
+)  # fmt: skip
+_ADAPTER: TypeAdapter[Record] = TypeAdapter(Annotated[AnyRecord, Field(discriminator="type")])
+
+
+def parse_record(body: Any) -> Record:
+    """The record with this body.
+
+    Raises:
+        RecordInvalid: naming the first field that is not of the published form, never its value.
+    """
+    try:
+        record = _ADAPTER.validate_python(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the record"
+        raise RecordInvalid(
+            f"{place} is not of the published form ({first['type']})",
+            "compare it with the record's JSON Schema in an export's schemas.json",
+        ) from None
+    if record.body() != body:
+        raise RecordInvalid(
+            "the record is not in its one exact form", "send the record as it was signed"
+        )
+    return record
+
+
+def schemas() -> dict[str, Any]:
+    """JSON Schema of every record type, by name."""
+    return {
+        str(form.model_fields["type"].annotation.__args__[0]): form.model_json_schema()  # type: ignore[union-attr]
+        for form in _TYPES
+    }

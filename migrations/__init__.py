@@ -1,0 +1,4 @@
+"""Alembic migrations of the ledger's database, applied by ``ledger.database.open_database``.
+
+Expand-only: a migration adds tables, columns and indexes; none removes or rewrites ledger data.
+"""

@@ -1,0 +1,180 @@
+"""What a budget stores: an append-only chain of events, from which everything else is derived.
+
+Each event carries SHA-256(hash of the event before, canonical fields), so a changed, removed or
+reordered event breaks the chain from there on, and the head stored beside it catches events lost
+at its end. What this cannot catch: someone with write access to the file who rewrites chain and
+head together, or puts an older copy back. The public ledger holds each spend as well and shows it.
+
+`replay` folds the events of one cohort into its state; it is pure, and refuses a history that the
+rules could not have produced.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from typing import Final
+
+from privacy.contract import PrivacyTerms, Record
+from privacy.errors import BudgetTampered
+from privacy.gaussian import mu_squared_limit, mu_squared_of_round
+
+GENESIS: Final = "0" * 64
+
+OPEN: Final = "open"
+LIMIT: Final = "limit"
+RESERVE: Final = "reserve"
+CHARGE: Final = "charge"
+RELEASE: Final = "release"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One stored event; `fields` are integers and decimal strings."""
+
+    number: int
+    cohort: str
+    kind: str
+    fields: Record
+    previous: str
+    digest: str
+
+    @staticmethod
+    def chained(number: int, cohort: str, kind: str, fields: Record, previous: str) -> "Event":
+        """The event with its hash over everything before it."""
+        text = canonical([number, cohort, kind, fields, previous])
+        return Event(number, cohort, kind, fields, previous, hashlib.sha256(text).hexdigest())
+
+
+@dataclass
+class JobState:
+    """One job's part in a cohort's budget."""
+
+    job: str
+    terms: PrivacyTerms
+    rounds_charged: int = 0
+    last: tuple[int, int] = (-1, -1)
+    released: bool = False
+
+    def __post_init__(self) -> None:
+        self.of_round = mu_squared_of_round(self.terms)
+
+    @property
+    def rounds_reserved(self) -> int:
+        """Rounds that may still be charged."""
+        return 0 if self.released else self.terms.rounds - self.rounds_charged
+
+    @property
+    def spent(self) -> Fraction:
+        """mu^2 of the rounds charged."""
+        return self.rounds_charged * self.of_round
+
+    @property
+    def reserved(self) -> Fraction:
+        """mu^2 of the rounds that may still be charged."""
+        return self.rounds_reserved * self.of_round
+
+
+@dataclass
+class CohortState:
+    """A cohort's budget after some events; mu^2 values are exact.
+
+    charges: (job, round, attempt) -> mu^2 spent by the cohort before and after.
+    """
+
+    cohort: str
+    epsilon_limit: Decimal
+    delta: Decimal
+    jobs: dict[str, JobState] = field(default_factory=dict)
+    spent: Fraction = Fraction(0)
+    charges: dict[tuple[str, int, int], tuple[Fraction, Fraction]] = field(default_factory=dict)
+
+    @property
+    def limit(self) -> Fraction:
+        """mu^2 that the cohort's lifetime guarantee allows."""
+        return mu_squared_limit(self.epsilon_limit, self.delta)
+
+    @property
+    def reserved(self) -> Fraction:
+        """mu^2 that is reserved and not yet spent, over all jobs."""
+        return sum((job.reserved for job in self.jobs.values()), Fraction(0))
+
+    @property
+    def left(self) -> Fraction:
+        """mu^2 that a next job may reserve."""
+        return max(Fraction(0), self.limit - self.spent - self.reserved)
+
+
+def canonical(value: object) -> bytes:
+    """The one encoding of integers, strings and their lists and maps."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def check_chain(events: Iterable[Event], head: tuple[int, str]) -> None:
+    """Raise BudgetTampered unless the events are the whole chain that ends in `head`."""
+    number, previous = 0, GENESIS
+    for event in events:
+        number += 1
+        expected = Event.chained(number, event.cohort, event.kind, event.fields, previous)
+        if event != expected:
+            raise tampered(f"event {number} is not the one that was written")
+        previous = event.digest
+    if (number, previous) != head:
+        raise tampered(f"{head[0]} events were written and {number} are there")
+
+
+def replay(events: Iterable[Event], cohort: str) -> CohortState | None:
+    """State of `cohort` after the events, or None when it was never opened."""
+    state: CohortState | None = None
+    for event in events:
+        if event.cohort != cohort:
+            continue
+        try:
+            state = _apply(state, event)
+        except (KeyError, ValueError) as error:
+            raise tampered(f"event {event.number} cannot follow from the ones before") from error
+    return state
+
+
+def tampered(what: str) -> BudgetTampered:
+    """The error for a chain that does not hold."""
+    return BudgetTampered(
+        f"the budget's history does not hold: {what}",
+        "train nothing on this cohort; restore the file from a backup and compare it with the "
+        "spends on the public ledger",
+    )
+
+
+def _apply(state: CohortState | None, event: Event) -> CohortState:
+    fields = event.fields
+    if event.kind == OPEN and state is None:
+        limit, delta = Decimal(str(fields["epsilon_limit"])), Decimal(str(fields["delta"]))
+        return CohortState(event.cohort, limit, delta)
+    if state is None:
+        raise ValueError("not open")
+    if event.kind == LIMIT:
+        state.epsilon_limit = Decimal(str(fields["epsilon_limit"]))
+        return state
+    job = str(fields["job"])
+    if event.kind == RESERVE and job not in state.jobs:
+        terms = {name: value for name, value in fields.items() if name != "job"}
+        state.jobs[job] = JobState(job, PrivacyTerms.from_record(terms))
+    elif event.kind == RELEASE:
+        state.jobs[job].released = True
+    elif event.kind == CHARGE:
+        _charge(state, state.jobs[job], int(fields["round"]), int(fields["attempt"]))
+    else:
+        raise ValueError("unknown kind")
+    return state
+
+
+def _charge(state: CohortState, job: JobState, number: int, attempt: int) -> None:
+    if job.rounds_reserved < 1 or (number, attempt) <= job.last:
+        raise ValueError("nothing reserved")
+    after = state.spent + job.of_round
+    state.charges[job.job, number, attempt] = (state.spent, after)
+    state.spent = after
+    job.rounds_charged += 1
+    job.last = (number, attempt)

@@ -1,0 +1,32 @@
+"""What bounds one patient's influence on one step: the factor on that patient's gradient.
+
+Both rules keep the norm of every scaled gradient at or below `clip`, so the sum's sensitivity to
+adding or removing a patient is `clip`.
+"""
+
+import torch
+from torch import Tensor
+
+from privacy.contract import AUTOMATIC_CLIPPING_STABILITY
+from privacy.errors import ClipInvalid, NonFiniteUpdate
+
+
+def clip_factors(squared_norms: Tensor, clip: float, clipping: str) -> Tensor:
+    """Factor per patient, shape [n], from the squared norms of their flat gradients, shape [n].
+
+    "flat": min(1, clip / norm), Abadi et al. 2016. "automatic": clip / (norm + 0.01), AUTO-S of
+    Bu et al. 2023. Raises ClipInvalid, or NonFiniteUpdate when a norm is not finite.
+    """
+    if not bool(torch.isfinite(squared_norms).all()):
+        raise NonFiniteUpdate(
+            "a gradient is not finite",
+            "check the job's learning rate and the global model it starts from",
+        )
+    norms = squared_norms.sqrt()
+    if clipping == "automatic":
+        return clip / (norms + AUTOMATIC_CLIPPING_STABILITY)
+    if clipping == "flat":
+        return torch.where(norms > clip, clip / norms, torch.ones_like(norms))
+    raise ClipInvalid(
+        f"clipping is {clipping!r}; allowed: flat, automatic", "name one of the two in the contract"
+    )

@@ -1,0 +1,186 @@
+"""Signed permutations: the orthogonal maps that are exact to the bit.
+
+Rules that hold here:
+
+- one convention for every axis: `Q[i, perm[i]] = signs[i]`, hence
+  `(Q x)[i] = signs[i] * x[perm[i]]`, along whichever axis of a tensor is acted on;
+- a sign is a flip of the IEEE 754 sign bit, not a multiplication: +0.0 becomes -0.0 and returns as
+  +0.0, infinities, NaNs and subnormals return with the bits they had. So map and un-map are
+  inverse to the bit, and the un-mapped model has the same hash at every validator (tested on the
+  CPU, where states are mapped);
+- the draw is a function of `beta`, the group's name and its size, and of nothing else.
+
+The draw, version 1, so that another implementation gets the same bits. The seed for a purpose is
+the ASCII text `medpole/sml/signed-permutation/v1`, the purpose, the group's name and its size in
+decimal, each ended by a newline, then the 64 bytes of beta. Its stream is SHAKE-256 of the seed
+(FIPS 202), read from the start.
+
+- Purpose `permutation`: words are the stream's successive 8 bytes, big-endian. Start from
+  perm = 0, 1, ..., size - 1. For i from size - 1 down to 1: take words until one is below
+  2^64 - (2^64 mod (i + 1)); j is that word mod (i + 1); swap perm[i] and perm[j] (Fisher-Yates as
+  in Durstenfeld's Algorithm 235; the rejection makes each j exactly as likely as every other).
+- Purpose `signs`, if the group is signed: sign i is -1 where bit i mod 8 of the stream's byte
+  i // 8 is set, bit 0 being the least significant; otherwise every sign is +1.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sml.errors import MappingInvalid
+from sml.vrf import BETA_BYTES
+
+DOMAIN: Final = "medpole/sml/signed-permutation/v1"
+GROUP_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_WORDS: Final = 2**64
+
+
+@dataclass(frozen=True, eq=False)
+class SignedPermutation:
+    """An orthogonal matrix Q with one entry of +1 or -1 in each row and column.
+
+    Args:
+        perm: int64, shape (size,): row i of Q takes coordinate perm[i].
+        signs: int8, shape (size,): +1 or -1, the sign of row i.
+
+    Raises:
+        MappingInvalid: `perm` is no permutation, or `signs` are not +1 and -1 of its shape.
+    """
+
+    # Not in the repr: before the commitments close, Q must not reach a log.
+    perm: npt.NDArray[np.int64] = field(repr=False)
+    signs: npt.NDArray[np.int8] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        perm = np.array(self.perm, dtype=np.int64)
+        signs = np.array(self.signs, dtype=np.int8)
+        if (
+            perm.ndim != 1
+            or perm.shape != signs.shape
+            or not np.array_equal(np.sort(perm), np.arange(perm.size))
+            or not np.all(np.abs(signs) == 1)
+        ):
+            raise MappingInvalid(
+                "These arrays are no signed permutation.",
+                "Draw it from the VRF output with `SignedPermutation.draw`.",
+            )
+        perm.flags.writeable = signs.flags.writeable = False
+        object.__setattr__(self, "perm", perm)
+        object.__setattr__(self, "signs", signs)
+
+    @classmethod
+    def draw(cls, beta: bytes, name: str, size: int, *, signed: bool) -> "SignedPermutation":
+        """Draw the permutation of one group from a VRF output, as the module's text specifies.
+
+        Args:
+            beta: the VRF output, 64 bytes.
+            name: the group's name, 1 to 128 letters, digits, dots, dashes or underscores; groups of
+                different names are drawn independently.
+            size: number of coordinates, at least 1.
+            signed: whether to draw signs too.
+
+        Raises:
+            MappingInvalid: `beta` is not 64 bytes, or name or size is not a group's.
+        """
+        if len(beta) != BETA_BYTES:
+            raise MappingInvalid(
+                f"The VRF output has {len(beta)} bytes, not {BETA_BYTES}.",
+                "Pass what `sml.vrf.verify` or `sml.vrf.proof_to_hash` returned.",
+            )
+        if GROUP_NAME.fullmatch(name) is None or size < 1:
+            raise MappingInvalid(
+                f"No group is called {name!r} and has {size} coordinates.",
+                "Use letters, digits, dot, dash and underscore, and a size of at least 1.",
+            )
+        perm = _shuffle(size, _words(_seed("permutation", name, size, beta), size))
+        signs = np.ones(size, dtype=np.int8)
+        if signed:
+            stream = hashlib.shake_256(_seed("signs", name, size, beta)).digest((size + 7) // 8)
+            bits = np.unpackbits(np.frombuffer(stream, np.uint8), count=size, bitorder="little")
+            signs[bits == 1] = -1
+        return cls(np.array(perm, dtype=np.int64), signs)
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates."""
+        return int(self.perm.size)
+
+    @property
+    def inverse(self) -> "SignedPermutation":
+        """Qᵀ, which undoes Q."""
+        back = np.argsort(self.perm)
+        return SignedPermutation(back, self.signs[back])
+
+    @property
+    def matrix(self) -> npt.NDArray[np.float64]:
+        """Q itself, shape (size, size): to look at, not to compute with."""
+        matrix = np.zeros((self.size, self.size))
+        matrix[np.arange(self.size), self.perm] = self.signs
+        return matrix
+
+    def apply(self, tensor: Tensor, axis: int) -> Tensor:
+        """Act with Q along one axis of a tensor.
+
+        Args:
+            tensor: any shape with `size` entries along `axis`; floating point where a sign is -1.
+            axis: the axis to act on, counted from the front or, if negative, from the back.
+
+        Returns:
+            A new tensor of the same shape, dtype and device. Gradients pass through.
+
+        Raises:
+            MappingInvalid: the axis or the dtype does not fit.
+        """
+        if not -tensor.ndim <= axis < tensor.ndim or tensor.shape[axis] != self.size:
+            raise MappingInvalid(
+                f"A tensor of shape {tuple(tensor.shape)} has no {self.size} entries along axis "
+                f"{axis}.",
+                "Map the very tensors that the mapping's groups were made for.",
+            )
+        taken = tensor.index_select(axis, torch.tensor(self.perm, device=tensor.device))
+        if np.all(self.signs == 1):
+            return taken
+        if not tensor.is_floating_point():
+            raise MappingInvalid(
+                f"A signed group cannot act on a tensor of {tensor.dtype}.",
+                "Use floating point, or an unsigned group.",
+            )
+        shape = [1] * tensor.ndim
+        shape[axis] = self.size
+        flipped = torch.tensor(self.signs < 0, device=tensor.device).reshape(shape)
+        return torch.where(flipped, -taken, taken)
+
+
+def _seed(purpose: str, name: str, size: int, beta: bytes) -> bytes:
+    return f"{DOMAIN}\n{purpose}\n{name}\n{size}\n".encode("ascii") + beta
+
+
+def _words(seed: bytes, expected: int) -> Iterator[int]:
+    """The stream's words without end; `expected` only sets how many are squeezed at first."""
+    stream = hashlib.shake_256(seed)
+    done, length = 0, 8 * max(expected, 1)
+    while True:
+        # A longer output of an XOF begins with the shorter one.
+        yield from np.frombuffer(stream.digest(length), dtype=">u8")[done // 8 :].tolist()
+        done, length = length, 2 * length
+
+
+def _shuffle(size: int, words: Iterable[int]) -> list[int]:
+    """Durstenfeld's shuffle of 0 .. size - 1 with unbiased draws from 64-bit words."""
+    words = iter(words)
+    perm = list(range(size))
+    for i in range(size - 1, 0, -1):
+        limit = _WORDS - _WORDS % (i + 1)
+        word = next(words)
+        while word >= limit:
+            word = next(words)
+        j = word % (i + 1)
+        perm[i], perm[j] = perm[j], perm[i]
+    return perm
