@@ -14,6 +14,7 @@ from consortium import weights as weight_forms
 from consortium.errors import JobInvalid
 from consortium.rounds.aggregation import average_from
 from consortium.rounds.checks import privacy_terms
+from consortium.tasks.errors import TaskUnknown
 from ledger.content import Weights, model_hash
 from ledger.records import Job, MemberForm, Participant, Terms, Thresholds
 from privacy.contract import PrivacyTerms
@@ -100,7 +101,10 @@ def check_job(job: Job, members: Mapping[str, MemberForm]) -> None:
     Raises:
         JobInvalid: naming the first rule that it breaks.
     """
-    task = tasks.get(job.task)
+    try:
+        task = tasks.get(job.task)
+    except TaskUnknown:
+        raise _invalid("its task is not installed here") from None
     names: Sequence[str] = [participant.institution for participant in job.participants]
     if list(names) != sorted(set(names)) or not set(names) <= set(members):
         raise _invalid("its participants are not members, in order, each once")
@@ -111,12 +115,12 @@ def check_job(job: Job, members: Mapping[str, MemberForm]) -> None:
     if job.average_from != average_from(job.rounds):
         raise _invalid("its rule for the released model is not the task's")
     for participant in job.participants:
-        terms = privacy_terms(participant)
-        if terms.rounds != job.rounds:
+        if participant.terms.rounds != job.rounds:
             raise _invalid(f"the terms of {participant.institution} are for other rounds")
+        if participant.weight != participant.terms.normaliser:
+            raise _invalid(f"the weight of {participant.institution} is not its declared patients")
         try:
-            terms.validate()
-            check_claim(terms)
+            check_claim(privacy_terms(participant))
         except PrivacyError as error:
             raise _invalid(f"the terms of {participant.institution}: {error.what}") from None
 

@@ -68,3 +68,7 @@ class Interrupted(ConsortiumError):
 
 class EnrolmentInvalid(ConsortiumError):
     """An institution's enrolment does not show what it must."""
+
+
+class PortInUse(ConsortiumError):
+    """Another program listens on the port asked for."""

@@ -1,5 +1,6 @@
 """Joining a consortium: keys made on site, a proof that each is held, the genesis signed."""
 
+from consortium.enrolment import check_member
 from hospital_agent.errors import GenesisRefused
 from hospital_agent.folder import HospitalFolder
 from ledger.chain import ledger_id
@@ -30,6 +31,7 @@ def sign_genesis(folder: HospitalFolder, genesis: Genesis) -> dict[str, str]:
 
     Raises:
         GenesisRefused: if the genesis does not hold this hospital as it enrolled.
+        EnrolmentInvalid: if another founder does not show that it holds its keys.
         FolderInvalid: if the hospital belongs to another ledger.
     """
     if enrol(folder) not in genesis.founders:
@@ -37,5 +39,7 @@ def sign_genesis(folder: HospitalFolder, genesis: Genesis) -> dict[str, str]:
             "the genesis does not hold this hospital as it enrolled",
             "compare the fingerprints with the coordinator; do not join this ledger",
         )
+    for member in genesis.founders:
+        check_member(member)
     folder.pin_ledger(ledger_id(genesis))
     return record_signature(genesis, folder.keys[Role.RECORD])

@@ -33,11 +33,20 @@ class HospitalFolder:
 
     @staticmethod
     def create(path: Path, institution: str, title: str) -> "HospitalFolder":
-        """Makes the folder, or opens the one that is there."""
+        """Makes the folder, or opens the one that is there; closes it to others either way.
+
+        Raises:
+            FolderInvalid: if it is another institution's.
+        """
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.chmod(0o700)
         folder = HospitalFolder(path)
         if not (path / "hospital.json").exists():
             write_json(path / "hospital.json", {"id": institution, "title": title})
+        if folder.institution != institution:
+            raise FolderInvalid(
+                f"this folder belongs to {folder.institution}", "use a folder for each hospital"
+            )
         return folder
 
     @cached_property

@@ -11,10 +11,11 @@ from decimal import Decimal
 
 from consortium import tasks
 from consortium import weights as weight_forms
+from consortium.errors import ConsortiumError
 from consortium.phases import Phase, Reply, Request
 from consortium.rounds.checks import Reveal, RoundContext, examine, privacy_terms, round_alpha
 from consortium.rounds.commitment import closed_set_digest, commitment_hash
-from consortium.rounds.replay import round_context
+from consortium.rounds.replay import ATTEMPT, check_record, round_context
 from consortium.rounds.verdict import Validator, findings
 from consortium.tasks.errors import TaskError
 from hospital_agent.cohort import Cohort
@@ -66,7 +67,7 @@ class Participant:
         }
         try:
             return handlers[request.phase](request)
-        except (AgentError, PrivacyError, LedgerError, TaskError) as error:
+        except (AgentError, ConsortiumError, PrivacyError, LedgerError, TaskError) as error:
             code = error.code
         except Exception:  # the text may hold a patient's value: only a code leaves
             code = "InternalError"
@@ -76,11 +77,14 @@ class Participant:
         ledger = self.folder.ledger
         if request.phase is not Phase.TRAIN or ledger is None:
             return ()
-        record = Refusal(
-            v=1, type="refusal", ledger=ledger, author=self.folder.institution, job=request.job,
-            round=request.round, attempt=request.attempt, code=code,
-        )  # fmt: skip
-        return (self._sign(record).data,)
+        try:
+            record = Refusal(
+                v=1, type="refusal", ledger=ledger, author=self.folder.institution,
+                job=request.job, round=request.round, attempt=request.attempt, code=code,
+            )  # fmt: skip
+            return (self._sign(record).data,)
+        except (ValueError, LedgerError):  # no such round can be named, or there is no key
+            return ()
 
     def _sign(self, record: Record) -> Entry:
         return sign_record(record, [self.folder.keys[Role.RECORD]])
@@ -95,7 +99,8 @@ class Participant:
         job = next((j for j in self.view.jobs() if j.job == request.job), None)
         if job is None or self.view.ended(job.job):
             raise JobUnknown("the job is not running", "submit the job and have it co-signed")
-        if request.round != len(self.view.results(job.job)) + 1 or request.round > job.rounds:
+        place = (request.round, request.attempt)
+        if place != (len(self.view.results(job.job)) + 1, ATTEMPT) or request.round > job.rounds:
             raise PhaseOutOfOrder("this round is not the job's next", "ask for the next round")
         return chain, job, round_context(self.view, job, request.round, request.attempt)
 
@@ -165,12 +170,7 @@ class Participant:
         check_quorum(chain.members, chain.checkpoint, request.cosignatures)
         commitments = self._members_entries(chain, request.entries, Commitment)
         for entry in commitments:
-            record = entry.record
-            assert isinstance(record, Commitment)
-            if _place_of(record) != _place(request) or (record.base, record.model) != (
-                context.base, model_hash(context.model),
-            ):  # fmt: skip
-                raise PhaseOutOfOrder("a commitment is for another round", "send this round's")
+            check_record(context, entry.record, None)
         trained = self.memory.trained(_place(request))
         if trained is None or trained.commitment not in request.entries:
             raise OwnCommitmentMissing(
@@ -202,7 +202,7 @@ class Participant:
             entry
             for entry in self._members_entries(chain, request.entries, Close)
             if isinstance(record := entry.record, Close)
-            and _place_of(record) == place
+            and (record.job, record.round, record.attempt) == place
             and record.digest == signed[0]
         ]
         if len(closes) < quorum(len(chain.members)):
@@ -213,6 +213,7 @@ class Participant:
         participant = context.participant(self.folder.institution)
         assert participant is not None
         cohort = Cohort.open(self.folder, job.task)
+        data = self.folder.content.get(trained.update)
         # Charged before the update leaves: a crash after this line costs, it never saves.
         spend = self.folder.budget.charge(cohort.id, *place)
         proof = Proof(
@@ -221,7 +222,6 @@ class Participant:
             update=trained.update, vrf_proof=trained.vrf_proof.hex(), salt=trained.salt.hex(),
             spend=self.declared(privacy_terms(participant), spend),
         )  # fmt: skip
-        data = self.folder.content.get(trained.update)
         return Reply(self.folder.institution, (self._sign(proof).data,), (data,))
 
     def declared(self, terms: PrivacyTerms, spend: Spend) -> SpendForm:
@@ -285,7 +285,3 @@ class Participant:
 
 def _place(request: Request) -> Place:
     return request.job, request.round, request.attempt
-
-
-def _place_of(record: Commitment | Close) -> Place:
-    return record.job, record.round, record.attempt

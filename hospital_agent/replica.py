@@ -1,6 +1,6 @@
 """A hospital's own copy of the ledger: what it verified, and what it co-signed.
 
-One SQLite file with full synchronisation. A block and the cosignature over it are stored in one
+One SQLite file, synced with its folder. A block and the cosignature over it are stored in one
 transaction before the cosignature leaves, keyed by epoch and height: the compare-and-set that
 keeps a member from ever signing two blocks at one height. Asked again for the same block, it
 answers with the stored bytes.
@@ -53,7 +53,7 @@ class Replica:
     def _connect(self) -> Iterator[sqlite3.Connection]:
         connection = sqlite3.connect(self._path, timeout=30, isolation_level=None)
         try:
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA synchronous = EXTRA")  # FULL, and the folder too
             yield connection
         finally:
             connection.close()
@@ -79,11 +79,6 @@ class Replica:
         with self._connect() as connection:
             newest = connection.execute("SELECT max(height) FROM blocks").fetchone()[0]
         return -1 if newest is None else int(newest)
-
-    def checkpoint(self, height: int) -> Checkpoint:
-        """The checkpoint of a verified block."""
-        with self._connect() as connection:
-            return _read_block(connection, height).checkpoint
 
     def cosignature(self, header: Header) -> str | None:
         """The line that was signed for this very block, or None where none was at its height.
@@ -113,12 +108,11 @@ class Replica:
                 raise
         return stored or line
 
-    def entries(self, type: str, job: str | None = None, round: int | None = None) -> list[Entry]:
-        """Entries by type, job and round, in ledger order."""
+    def entries(self, type: str, job: str | None = None) -> list[Entry]:
+        """Entries by type and job, in ledger order."""
         query, values = "SELECT body FROM entries WHERE type = ?", [type]
-        for column, value in (("job", job), ("round", round)):
-            if value is not None:
-                query, values = f"{query} AND {column} = ?", [*values, str(value)]
+        if job is not None:
+            query, values = f"{query} AND job = ?", [type, job]
         with self._connect() as connection:
             rows = connection.execute(query + " ORDER BY idx", values)
             return [_entry(body) for (body,) in rows]

@@ -48,7 +48,7 @@ class RoundMemory:
     def _connect(self) -> Iterator[sqlite3.Connection]:
         connection = sqlite3.connect(self._path, timeout=30)
         try:
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA synchronous = EXTRA")  # FULL, and the folder too
             with connection:
                 yield connection
         finally:

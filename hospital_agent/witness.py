@@ -8,8 +8,9 @@ before it is sent. It never signs on anybody's word, the coordinator's included.
 
 import time
 
+from consortium.enrolment import check_member
 from consortium.rounds.replay import Checked, check_block
-from hospital_agent.errors import GenesisRefused, OwnRecordChanged
+from hospital_agent.errors import ForkRefused, GenesisRefused, OwnRecordChanged
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.ledger_api import LedgerApi
 from hospital_agent.rounds import RoundMemory
@@ -18,7 +19,7 @@ from ledger.block import Block
 from ledger.chain import Chain
 from ledger.keys import Role
 from ledger.note import cosign
-from ledger.records import Close, Commitment, Genesis, Verdict
+from ledger.records import Close, Commitment, Verdict
 
 
 class Witness:
@@ -38,11 +39,17 @@ class Witness:
         """
         newest = self._api.newest_height()
         known = self._view.replica.height()
+        if newest < known:
+            raise ForkRefused(
+                f"the ledger ends at height {newest}, this hospital has co-signed {known}",
+                "the coordinator lost blocks, or hides them: compare with the other institutions",
+            )
         for height in range(max(known, 0), newest + 1):
             block = self._api.block(height)
             # Of a block that is known already, the stored bytes are sent once more.
-            line = self._view.replica.cosignature(block.header)
-            self._api.send_cosignature(height, line or self._sign(block))
+            line = self._view.replica.cosignature(block.header) or self._sign(block)
+            self._release(block)
+            self._api.send_cosignature(height, line)
         return newest
 
     def _sign(self, block: Block) -> str:
@@ -60,14 +67,12 @@ class Witness:
             self._folder.institution, self._folder.keys[Role.COSIGN], chain.checkpoint.text(),
             int(time.time()),
         )  # fmt: skip
-        stored = self._view.replica.accept(block, line, checked)
-        self._release(block)
-        return stored
+        return self._view.replica.accept(block, line, checked)
 
     def _begin(self, block: Block) -> Chain:
         chain = Chain.begin(block, self._folder.ledger)
-        genesis = block.entries[0].record
-        assert isinstance(genesis, Genesis)
+        for member in chain.members.values():
+            check_member(member)
         own = chain.members.get(self._folder.institution)
         keys = self._folder.keys
         if own is None or any(own.key(role) != keys[role].public for role in Role):
@@ -100,7 +105,7 @@ class Witness:
                 )
 
     def _release(self, block: Block) -> None:
-        """Gives back what a job that is over had reserved and not spent."""
+        """Gives back what a job that is over had reserved and not spent; repeats are harmless."""
         for entry in block.entries:
             if entry.record.type != "job-end":
                 continue

@@ -20,10 +20,10 @@ def dumps(value: Any) -> bytes:
     Raises:
         CanonicalInvalid: for floats, integers beyond 2**53 - 1, and other types.
     """
-    _refuse_floats(value)
     try:
+        _refuse_floats(value)
         return rfc8785.dumps(value)
-    except (rfc8785.CanonicalizationError, UnicodeError) as error:
+    except (rfc8785.CanonicalizationError, UnicodeError, RecursionError) as error:
         raise CanonicalInvalid(
             f"a value has no canonical form: {type(error).__name__}",
             "use strings, integers, booleans, lists and objects only",

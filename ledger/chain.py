@@ -73,6 +73,11 @@ class Chain:
         members = {member.id: member for member in genesis.founders}
         if len(members) != len(genesis.founders) or COORDINATOR in members:
             raise _invalid("the genesis names an institution twice")
+        forms = [form for member in genesis.founders for form in member.keys.values()]
+        publics = [form.public for form in (*forms, *genesis.coordinator.values())]
+        if len(set(publics)) != len(publics):
+            # A cosignature does not cover its signer's name: one key must not count twice.
+            raise _invalid("the genesis names one key twice")
         signers = [coordinator[Role.RECORD]]
         signers += [member.key(Role.RECORD) for member in genesis.founders]
         block.entries[0].verify(signers)

@@ -28,7 +28,7 @@ def model_hash(weights: Weights) -> str:
     """Digest of a model's weights: sorted names, dtypes, shapes and little-endian bytes."""
     hasher = sha256(b"medpole/model/v1\n")
     for name in sorted(weights):
-        array = np.ascontiguousarray(weights[name])
+        array = np.asarray(weights[name], order="C")  # keeps a scalar's empty shape
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         head = f"{len(name)}:{name} {array.dtype.str} {','.join(map(str, array.shape))}\n"
         hasher.update(head.encode() + array.tobytes())
@@ -53,6 +53,11 @@ class ContentStore:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
+            directory = os.open(self._folder, os.O_RDONLY)  # the new name must survive too
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
         return name
 
     def get(self, name: str) -> bytes:

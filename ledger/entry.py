@@ -54,7 +54,7 @@ class Entry:
         signatures = self._content["signatures"]
         expected = [(key.algorithm, key.key_id) for key in keys]
         try:
-            found = [(str(s["alg"]), str(s["key"])) for s in signatures]
+            found = [(s["alg"], s["key"]) for s in signatures]
             values = [bytes.fromhex(s["sig"]) for s in signatures]
             exact = all(
                 set(s) == {"alg", "key", "sig"} and s["sig"] == value.hex()

@@ -67,8 +67,14 @@ def _split(n: int) -> int:
 
 
 def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Audit path of leaf ``index`` in the tree over ``leaves`` (RFC 6962 2.1.1)."""
-    if len(leaves) <= 1:
+    """Audit path of leaf ``index`` in the tree over ``leaves`` (RFC 6962 2.1.1).
+
+    Raises:
+        ProofInvalid: if there is no such leaf.
+    """
+    if not 0 <= index < len(leaves):
+        raise _invalid(f"entry {index} cannot be in a tree of {len(leaves)}")
+    if len(leaves) == 1:
         return []
     k = _split(len(leaves))
     if index < k:
@@ -102,7 +108,13 @@ def verify_inclusion(
 
 
 def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
-    """Proof that the tree of the first ``old_size`` leaves is a prefix (RFC 6962 2.1.2)."""
+    """Proof that the tree of the first ``old_size`` leaves is a prefix (RFC 6962 2.1.2).
+
+    Raises:
+        ProofInvalid: if there are fewer leaves than that.
+    """
+    if not 0 <= old_size <= len(leaves):
+        raise _invalid(f"a tree of {old_size} is no part of a tree of {len(leaves)}")
     if old_size in (0, len(leaves)):
         return []
     return _subproof(leaves, old_size, complete=True)

@@ -60,6 +60,8 @@ class Checkpoint:
             raise _invalid("a number in the checkpoint is malformed")
         size, epoch, height = (int(number) for number in numbers)
         head = Checkpoint(lines[0], size, _base64(lines[2]), epoch, height, bytes.fromhex(block[3]))
+        if not head.origin or len(head.root) != 32:
+            raise _invalid("the checkpoint lacks an origin, or a root of 32 bytes")
         if head.text() != text:
             raise _invalid("the checkpoint is not in its one exact form")
         return head

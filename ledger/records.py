@@ -8,7 +8,15 @@ held elsewhere: signatures and membership in `ledger.chain`, a round's rules in
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from ledger.errors import RecordInvalid
 from ledger.keys import PublicKey, Role
@@ -28,6 +36,8 @@ DecimalText = Annotated[
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Signed = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
 Positive = Annotated[int, Field(ge=1, le=2**53 - 1)]
+Score = Annotated[int, Field(ge=0, le=10_000)]
+Contribution = Annotated[int, Field(ge=-10_000, le=10_000)]
 
 
 class _Form(BaseModel):
@@ -99,6 +109,12 @@ class CreditPolicy(_Form):
     verdicts: Count
     learner_bonus: Count
     window: Positive
+
+    @model_validator(mode="after")
+    def _within_the_pool(self) -> "CreditPolicy":
+        if self.verdicts + self.learner_bonus > self.pool:
+            raise ValueError("the parts are more than the pool")
+        return self
 
 
 class Policy(_Form):
@@ -244,9 +260,9 @@ class Finding(_Form):
 
     institution: Name
     code: Code
-    score: Count | None
+    score: Score | None
     harmful: bool | None
-    shapley: Signed | None
+    shapley: Contribution | None
 
 
 class Verdict(RoundRecord):
@@ -265,8 +281,8 @@ class Outcome(_Form):
 
     institution: Name
     code: Code
-    score: Count | None
-    shapley: Signed | None
+    score: Score | None
+    shapley: Contribution | None
     average: Signed
     credits: Count
 

@@ -8,16 +8,17 @@ that. Two writers meet at the advisory lock and at the unique height and parent.
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, Engine, func, select, text
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from ledger import schema
 from ledger.block import Block, Header
 from ledger.chain import Chain, check_quorum
 from ledger.entry import Entry
-from ledger.errors import LedgerMissing, QuorumMissing, RecordInvalid, SequenceConflict
+from ledger.errors import LedgerMissing, RecordInvalid, SequenceConflict
 from ledger.keys import KeyRing, Role
 from ledger.merkle import Frontier
 from ledger.note import Checkpoint, SignatureLine, verify_cosignature
@@ -62,7 +63,7 @@ class LedgerStore:
             _lock_sequence(connection)
             present = _read_header(connection, 0)
             if present is None:
-                self._chain = Chain.begin(block)
+                Chain.begin(block)
                 _insert(connection, block)
             elif present != block.header:
                 raise SequenceConflict(
@@ -96,11 +97,13 @@ class LedgerStore:
             try:
                 with self._engine.begin() as connection:
                     _lock_sequence(connection)
-                    chain = self._refresh(connection)
+                    # A copy: readers hold the state before, which is all that is stored yet.
+                    chain = replace(self._refresh(connection))
                     certificate = _read_cosignatures(connection, chain.header.height)
                     block = next_block(chain, entries, certificate, int(time.time()), keys)
                     chain.follow(block)
                     _insert(connection, block)
+                self._chain = chain
             except BaseException as error:
                 self._chain = None  # re-read what the database really holds
                 if isinstance(error, IntegrityError):
@@ -124,17 +127,9 @@ class LedgerStore:
         if member is None:
             raise RecordInvalid(f"no member is named {name[:40]}", "enrol the institution first")
         verify_cosignature(line, name, member.key(Role.COSIGN), checkpoint.text())
+        row = insert(schema.cosignatures).values(height=height, institution=name, line=line)
         with self._engine.begin() as connection:
-            present = connection.execute(
-                select(schema.cosignatures.c.line).where(
-                    schema.cosignatures.c.height == height,
-                    schema.cosignatures.c.institution == name,
-                )
-            ).scalar()
-            if present is None:
-                connection.execute(
-                    schema.cosignatures.insert().values(height=height, institution=name, line=line)
-                )
+            connection.execute(row.on_conflict_do_nothing())
 
     def head(self) -> Head:
         """The newest block's header and its cosignatures so far.
@@ -332,6 +327,3 @@ def _no_block(height: int) -> LedgerMissing:
     return LedgerMissing(
         f"there is no block at height {height}", "see `consortium ledger status` for the newest"
     )
-
-
-__all__ = ["Head", "LedgerStore", "QuorumMissing"]

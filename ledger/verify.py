@@ -64,6 +64,9 @@ def _check_names(folder: Path) -> None:
     found = {path.name for path in folder.iterdir()}
     for name in sorted(expected - found):
         raise _invalid(f"{name} is missing")
+    for name in sorted(expected):
+        if not (folder / name).is_file():
+            raise _invalid(f"{name} is not a file")
     for name in sorted(found - expected):
         raise _invalid(f"{name[:60]!r} does not belong to an export")
 
@@ -148,6 +151,8 @@ def _check_manifest(folder: Path, chain: Chain, verified: Verified) -> None:
         data, (folder / "manifest.sig").read_bytes(), chain.coordinator[Role.RECORD]
     )
     manifest = canonical.loads(data)
+    if not isinstance(manifest, dict):
+        raise _invalid("manifest.json: malformed")
     expected = (chain.ledger, 0, verified.height, verified.entries)
     names = ("ledger", "first_height", "last_height", "entries")
     if tuple(manifest.get(name) for name in names) != expected:

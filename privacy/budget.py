@@ -3,7 +3,7 @@
 Rules
 - A cohort has one limit (epsilon, delta) over all jobs that it ever serves. The limit is a mu^2
   under Gaussian DP; a job may reserve only what is left of it, and the sum is a valid filter even
-  when jobs are chosen in view of earlier results (Koskela, Tobaben, Honkela 2023).
+  when jobs are chosen in view of earlier results (Smith, Thakurta 2022, arXiv 2210.17520).
 - A round is charged before its update leaves. Charging the same (job, round, attempt) again returns
   the stored spend and costs nothing; what is charged is never given back.
 - Events are appended, never changed; epsilon is derived from them (`privacy.budget_events`).
@@ -262,6 +262,10 @@ class Budget:
                 connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise events.tampered("the file is not the database that was written") from error
         finally:
             connection.close()
 

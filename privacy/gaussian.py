@@ -3,15 +3,15 @@
 One step releases a sum of norm-clipped gradients plus N(0, (sigma * clip)^2 I). With add-or-
 remove-one neighbours its sensitivity is clip, so the step is (1 / sigma)-GDP, and T steps are
 sqrt(T) / sigma-GDP (Dong, Roth, Su 2022, "Gaussian differential privacy", theorem 2.7 and
-corollary 3.3). Hence mu^2 = steps / sigma^2 adds up exactly; it is kept as an exact fraction, and
+corollary 3.3). So mu^2 = steps / sigma^2 adds up exactly; it is kept as an exact fraction, and
 epsilon is derived from it, never stored (summing epsilons overstates, a new accountant per round
 understates).
 
 Jobs are chosen in view of earlier results. A sum of mu^2 that stays below a limit fixed beforehand
-is a valid filter even then (Smith, Thakurta 2022; Koskela, Tobaben, Honkela 2023, arXiv
-2210.17520); a stopping rule on a privacy loss distribution is not.
+is a valid filter even then (Smith, Thakurta 2022, "Fully adaptive composition for Gaussian
+differential privacy", arXiv 2210.17520); a stopping rule on a privacy loss distribution is not.
 
-The curve (theorem 2.7's dual, corollary 2.13):
+The curve (Dong, Roth, Su, corollary 2.13):
 
     delta(mu, epsilon) = Phi(-epsilon / mu + mu / 2) - exp(epsilon) Phi(-epsilon / mu - mu / 2)
 """
@@ -25,7 +25,7 @@ from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr
 
 from privacy.contract import PrivacyTerms, check_delta, check_epsilon
-from privacy.errors import EpsilonOutOfPolicy, NoiseInvalid, StepsInvalid
+from privacy.errors import EpsilonInvalid, EpsilonOutOfPolicy, NoiseInvalid, StepsInvalid
 
 SIGMA_PLACES: Final = 6
 _LARGEST_MU: Final = 60.0
@@ -68,7 +68,7 @@ def epsilon(mu: float, delta_: float) -> float:
             f"mu is {mu}; allowed: 0 to {_LARGEST_MU:g}",
             "so little noise protects nobody: choose a larger noise multiplier or fewer steps",
         )
-    if mu < _SMALLEST_MU or delta(mu, 0.0) <= delta_:
+    if delta(mu, 0.0) <= delta_:
         return 0.0
     high = mu * mu / 2 + mu * 10
     while delta(mu, high) > delta_:
@@ -80,9 +80,19 @@ def epsilon(mu: float, delta_: float) -> float:
 
 
 def mu_for(epsilon_: float, delta_: float) -> float:
-    """Largest mu whose mechanism is still (epsilon_, delta_)-DP; never above the true value."""
+    """Largest mu whose mechanism is still (epsilon_, delta_)-DP; never above the true value.
+
+    At most 60, where noise protects nobody. Raises EpsilonInvalid, DeltaInvalid, DeltaTooLarge.
+    """
     check_epsilon(Decimal(repr(epsilon_)))
     check_delta(Decimal(repr(delta_)))
+    if delta(_LARGEST_MU, epsilon_) <= delta_:
+        return _LARGEST_MU
+    if delta(_SMALLEST_MU, epsilon_) > delta_:
+        raise EpsilonInvalid(
+            f"epsilon {epsilon_} at delta {delta_} asks for more noise than can be computed",
+            "choose an epsilon such as 1",
+        )
     root = float(
         brentq(
             lambda m: delta(m, epsilon_) - delta_,

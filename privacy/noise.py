@@ -6,8 +6,8 @@ forked from one another share no noise.
 
 Floating-point Gaussians are not Gaussians: the set of values that a sampler can reach depends on
 what the noise was added to, and Mironov (2012) turns that into an attack. The guard here is that of
-Holohan and Braghin (2021, "Secure random sampling in differential privacy", section 4): each value
-is the mean-preserving sum of several independent samples, which makes the search for the reachable
+Holohan and Braghin (2021, "Secure random sampling in differential privacy"): each value is a
+variance-preserving sum of several independent samples, which makes the search for the reachable
 values infeasible in practice. Residual, stated plainly: that is a computational obstacle, no proof;
 the tail ends at 8.57 standard deviations per summand (53-bit uniforms); time per draw is
 not constant. An exact discrete sampler (Canonne, Kamath, Steinke 2020) would remove the first two.

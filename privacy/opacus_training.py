@@ -48,16 +48,18 @@ def check_layers(model: nn.Module) -> None:
                 "give each layer parameters of its own",
             )
         seen.add(id(parameter))
+
+
+def wrap(model: nn.Module) -> GradSampleModule:
+    """`model`, in training mode, with hooks that keep gradients per patient.
+
+    Raises UnsupportedLayer.
+    """
     if errors := ModuleValidator.validate(model, strict=False):
         raise UnsupportedLayer(
             f"Opacus refuses the model: {errors[0]}",
             "replace the layer by one that treats every patient alone",
         )
-
-
-def wrap(model: nn.Module) -> GradSampleModule:
-    """`model` with hooks that keep gradients per patient. Raises UnsupportedLayer."""
-    check_layers(model)
     try:
         return GradSampleModule(model, batch_first=True, loss_reduction="sum", strict=True)
     except (NotImplementedError, ValueError) as error:

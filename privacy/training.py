@@ -60,7 +60,7 @@ def train(
     opacus_training.check_layers(model)
     _check_finite("a parameter of the global model", model.parameters())
     _check_finite("the training data", (x, y))
-    working = copy.deepcopy(model).double().train(model.training)
+    working = copy.deepcopy(model).double().train()
     features, labels = _wide(x), _wide(y)
     _check_loss(working, loss, features[:2], labels[:2])
     parameters = [p for p in working.parameters() if p.requires_grad]

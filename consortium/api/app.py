@@ -6,11 +6,13 @@ share, updates included; the reader sees the ledger and models, and writes nothi
 """
 
 import hmac
+import json
 import re
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import Body, Depends, FastAPI, Header, Request, Response
+from fastapi import Body, Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from consortium.api.tokens import check_token
@@ -19,9 +21,11 @@ from consortium.errors import ConsortiumError, TokenInvalid
 from consortium.models import ModelStore
 from ledger.content import ContentStore
 from ledger.errors import ContentMissing, LedgerError, LedgerMissing, RecordInvalid
+from ledger.note import SignatureLine
 from ledger.store import LedgerStore
 
 READER = "reader"
+MOST_BLOCKS = 100
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -63,6 +67,34 @@ def create_app(
     @app.get("/v1/ledger/blocks/{height}", dependencies=anyone)
     def block(height: int) -> dict[str, Any]:
         return block_to_wire(store.block(height), store.cosignatures(height))
+
+    @app.get("/v1/ledger/blocks", dependencies=anyone)
+    def blocks(
+        first: Annotated[int, Query(alias="from", ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=MOST_BLOCKS)] = 50,
+    ) -> list[dict[str, Any]]:
+        newest = store.head().header.height
+        # One block in memory at a time, and no connection held in between.
+        return [_summary(store, height) for height in range(first, min(first + limit, newest + 1))]
+
+    @app.get("/v1/ledger/records/{index}", dependencies=anyone)
+    def record(index: Annotated[int, Path(ge=0)]) -> dict[str, Any]:
+        heights = range(store.head().header.height + 1)
+        height = bisect_left(heights, index + 1, key=lambda h: store.checkpoint(h).size)
+        if height not in heights:
+            raise LedgerMissing(f"there is no record {index}", "see /v1/ledger/head for how many")
+        found = store.block(height)
+        if index == found.header.size:  # a block's header is the leaf after its entries
+            leaf, data = found.header.leaf, found.header.data()
+        else:
+            entry = found.entries[index - found.header.first]
+            leaf, data = entry.leaf, entry.data
+        return {
+            "index": index,
+            "height": height,
+            "leaf": leaf.hex(),
+            "entry": json.loads(data),
+        }
 
     @app.post("/v1/ledger/blocks/{height}/cosignatures", status_code=204)
     def cosignature(
@@ -114,6 +146,24 @@ def create_app(
     app.add_exception_handler(ConsortiumError, problem(lambda _: 400))
     app.add_exception_handler(LedgerError, problem(ledger_status))
     return app
+
+
+def _summary(store: LedgerStore, height: int) -> dict[str, Any]:
+    """What a list of blocks shows. A block is about its last entry: a job, a result, an end."""
+    block = store.block(height)
+    about = block.entries[-1].record if block.entries else None
+    return {
+        "height": height,
+        "hash": block.header.hash,
+        "time": block.header.time,
+        "first": block.header.first,
+        "entries": block.header.count,
+        "type": about.type if about else None,
+        "job": getattr(about, "job", None),
+        "round": getattr(about, "round", None),
+        "leaves": [entry.leaf.hex() for entry in block.entries],
+        "cosigners": [SignatureLine.parse(line).name for line in store.cosignatures(height)],
+    }
 
 
 def _digest(text: str) -> str:

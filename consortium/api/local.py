@@ -35,7 +35,9 @@ def local_api(app: FastAPI) -> Iterator[httpx.Client]:
     """Serves ``app`` for the time of the context; gives a client that is connected to it."""
     with tempfile.TemporaryDirectory(prefix="medpole-") as folder:  # 0700
         path = str(Path(folder) / "api.sock")
-        server = _Server(uvicorn.Config(app, uds=path, log_level="warning", lifespan="off", ws="none"))
+        server = _Server(
+            uvicorn.Config(app, uds=path, log_level="warning", lifespan="off", ws="none")
+        )
         thread = threading.Thread(target=server.run, name="api", daemon=True)
         thread.start()
         if not server.ready.wait(START_TIMEOUT_S):

@@ -1,4 +1,4 @@
-"""Short-lived tokens by which an institution shows the API who it is: JWT, EdDSA (RFC 8037).
+"""Short-lived tokens by which an institution shows the API who it is: JWT, Ed25519 (RFC 9864).
 
 Signed with the institution's own API key, checked against its key on the ledger; nothing secret
 is shared with the coordinator, and nothing is stored on either side.
@@ -20,7 +20,7 @@ from ledger.records import MemberForm
 
 LIFETIME_S = 60
 LEEWAY_S = 30
-_ALGORITHM = "EdDSA"
+_ALGORITHM = "Ed25519"
 
 
 def sign_token(institution: str, ledger: str, key: SecretKey) -> str:

@@ -35,6 +35,10 @@ from ledger.records import (
     Verdict,
 )
 
+ATTEMPT = 1
+"""A void round counts as a round, so each has one attempt. A second one would let a coordinator
+drop a round whose updates it has seen, and have a friend commit to one of them."""
+
 
 class LedgerView(Protocol):
     """What a member knows from the blocks before: it answers from its own verified copy."""
@@ -152,8 +156,9 @@ def _check_end(view: LedgerView, job: Job, end: JobEnd) -> None:
 
 def _check_round(view: LedgerView, job: Job, result: Result, signed: Sequence[Entry]) -> Checked:
     history = view.results(job.job)
-    if result.round != len(history) + 1 or result.round > job.rounds:
-        raise _invalid("the round's number does not follow")
+    place = (result.round, result.attempt)
+    if place != (len(history) + 1, ATTEMPT) or result.round > job.rounds:
+        raise _invalid("the round's number or attempt does not follow")
     context = round_context(view, job, result.round, result.attempt)
     records = RoundRecords.sort(signed)
     if records.all() != tuple(signed):
@@ -173,7 +178,10 @@ def _check_round(view: LedgerView, job: Job, result: Result, signed: Sequence[En
 
 
 def steps_of(context: RoundContext, examined: Mapping[str, Examined]) -> dict[str, np.ndarray]:
-    """The steps of the reveals that passed, for check 7 of later rounds."""
+    """The steps of all reveals that could be un-mapped, for check 7 of later rounds.
+
+    Rejected ones too: everybody has seen them.
+    """
     model = weight_forms.vector(context.model)
     return {
         name: weight_forms.vector(found.weights) - model
@@ -190,7 +198,8 @@ def check_record(context: RoundContext, record: Record, digest: str | None) -> N
     Raises:
         RoundInvalid: naming the rule that it breaks.
     """
-    assert isinstance(record, Commitment | Refusal | Close | Proof | Verdict)
+    if not isinstance(record, Commitment | Refusal | Close | Proof | Verdict):
+        raise _invalid(f"a {record.type} is not what a hospital signs in a round")
     place = (record.job, record.round, record.attempt)
     if place != (context.job.job, context.round, context.attempt):
         raise _invalid("a record belongs to another round")
@@ -203,6 +212,10 @@ def check_record(context: RoundContext, record: Record, digest: str | None) -> N
         raise _invalid(f"{record.author} committed to another block or model")
     if isinstance(record, Close | Proof | Verdict) and record.digest != digest:
         raise _invalid(f"{record.author} saw another set of commitments")
+    if isinstance(record, Verdict):
+        names = [finding.institution for finding in record.findings]
+        if names != sorted(set(names)):  # else one validator could vote twice
+            raise _invalid(f"{record.author} does not name each proof once, in order")
 
 
 def _check_records(context: RoundContext, records: RoundRecords) -> None:

@@ -1,10 +1,10 @@
 """What a round comes to: derived from the signed records alone, by every member, to the bit.
 
 Acceptance: checks 1 to 7 need as many ``Accepted`` verdicts as the quorum; every member's verdict
-counts there. Check 8 and the scores use the other members' verdicts only: a proof is ``Harmful``
-when more than half of at least two others say so; its score and its Shapley value are the lower
-medians of the others'. The learner is the accepted proof with the best score; a tie goes to the
-lowest VRF proof, which nobody can choose.
+counts there, and a failed check is named only when more say so than may lie. Check 8 and the scores
+use the other members' verdicts only: a proof is ``Harmful`` when more than half of at least two
+others say so; its score and its Shapley value are the lower medians of the others'. The learner is
+the accepted proof with the best score; a tie goes to the lowest VRF proof, which nobody can choose.
 
 The local values behind a median are attested by their validators, not recomputable by others.
 """
@@ -19,7 +19,7 @@ from consortium.rounds.rewards import round_credits
 from consortium.rounds.score import lower_median
 from ledger.content import Weights, model_hash
 from ledger.entry import Entry
-from ledger.quorum import quorum
+from ledger.quorum import faulty, quorum
 from ledger.records import (
     Absence,
     Close,
@@ -94,7 +94,7 @@ def derive_result(
     codes: dict[str, str] = {}
     for name in sorted(examined):
         found = [(v.author, f) for v in verdicts for f in v.findings if f.institution == name]
-        codes[name] = _code([finding for _, finding in found], needed)
+        codes[name] = _code([f for _, f in found], needed, faulty(len(context.members)))
         others = [finding for author, finding in found if author != name]
         if codes[name] == ACCEPTED and _harmful(others):
             codes[name] = HARMFUL
@@ -103,9 +103,9 @@ def derive_result(
     accepted = {
         name: weights
         for name, found_ in examined.items()
-        if codes[name] == ACCEPTED and (weights := found_.weights) is not None
+        if codes[name] == found_.code == ACCEPTED and (weights := found_.weights) is not None
     }
-    void = not accepted or len(verdicts) < needed
+    void = not accepted
     model = context.model
     if not void:
         public = {p.institution: p.weight for p in context.job.participants}
@@ -153,12 +153,14 @@ def derive_result(
     return result, model
 
 
-def _code(found: Sequence[Finding], needed: int) -> str:
+def _code(found: Sequence[Finding], needed: int, liars: int) -> str:
     codes = [finding.code for finding in found]
     if codes.count(ACCEPTED) >= needed:
         return ACCEPTED
     failures = sorted(code for code in codes if code != ACCEPTED)
-    return max(failures, key=failures.count) if failures else NO_QUORUM
+    worst = max(failures, key=failures.count, default=NO_QUORUM)
+    # What only liars may have said is held against nobody.
+    return worst if failures.count(worst) > liars else NO_QUORUM
 
 
 def _harmful(others: Sequence[Finding]) -> bool:
@@ -186,7 +188,9 @@ def _learner(
 ) -> str | None:
     draws = {p.record.author: p.record.vrf_proof for p in records.proofs
              if isinstance(p.record, Proof)}  # fmt: skip
-    scored = [(-score, draws[name], name) for name in accepted if (score := scores[name])]
+    scored = [
+        (-score, draws[name], name) for name in accepted if (score := scores[name]) is not None
+    ]
     return min(scored)[2] if scored else None
 
 

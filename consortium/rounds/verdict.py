@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from consortium.rounds import score
 from consortium.rounds.aggregation import weighted_mean
-from consortium.rounds.checks import Examined, RoundContext
+from consortium.rounds.checks import ACCEPTED, Examined, RoundContext
 from consortium.rounds.shapley import EXACT_LIMIT, shapley_values
 from ledger.content import Weights
 from ledger.records import Finding
@@ -44,7 +44,11 @@ def findings(
     context: RoundContext, examined: Mapping[str, Examined], validator: Validator, own: str
 ) -> tuple[Finding, ...]:
     """This validator's findings on all examined reveals, by institution."""
-    passed = {name: e.weights for name, e in examined.items() if e.weights is not None}
+    passed = {
+        name: e.weights
+        for name, e in examined.items()
+        if e.code == ACCEPTED and e.weights is not None
+    }
     if not validator.scores:
         return tuple(
             Finding(institution=name, code=examined[name].code, score=None, harmful=None,
@@ -65,7 +69,11 @@ def findings(
                 code=examined[name].code,
                 score=None if auroc is None else score.banded_score(auroc),
                 harmful=None if auroc is None else score.is_harmful(auroc, current, drop),
-                shapley=score.banded_shapley(contributions[name]) if judged else None,
+                shapley=(
+                    score.banded_shapley(contributions[name])
+                    if judged and contributions is not None
+                    else None
+                ),
             )
         )
     return tuple(found)
@@ -73,9 +81,9 @@ def findings(
 
 def _contributions(
     context: RoundContext, passed: Mapping[str, Weights], validator: Validator, current: float
-) -> dict[str, float]:
+) -> dict[str, float] | None:
     if len(passed) > EXACT_LIMIT:
-        return dict.fromkeys(passed, 0.0)
+        return None  # nothing was measured, so nothing is reported
     public = {p.institution: p.weight for p in context.job.participants}
 
     @cache

@@ -16,6 +16,7 @@ from flwr.simulation import run_simulation
 
 from consortium.coordinator.strategy import ProofOfLearning
 from consortium.errors import ConsortiumError, Interrupted, SimulationFailed
+from consortium.simulation.reaper import reaped
 from ledger.errors import LedgerError
 
 _QUIET_ENVIRONMENT = {
@@ -61,7 +62,7 @@ def run_rounds(
             raise
 
     try:
-        with warnings.catch_warnings():
+        with reaped(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             run_simulation(
                 server_app,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from consortium.errors import DatasetUnknown, OptionInvalid, ReportUnwritable
+from consortium.errors import CheatUnknown, DatasetUnknown, OptionInvalid, ReportUnwritable
 
 DATASETS = ("breast-cancer", "heart-disease")
 CHEATS = ("resubmit", "copy", "label-flip")
@@ -43,8 +43,6 @@ def check_options(
     Raises:
         ConsortiumError: naming the first that cannot, and what would be allowed.
     """
-    from consortium.errors import CheatUnknown
-
     if dataset not in DATASETS:
         raise DatasetUnknown(
             f"there is no dataset {dataset[:60]!r}", f"choose one of: {', '.join(DATASETS)}"
@@ -52,6 +50,11 @@ def check_options(
     if cheat is not None and cheat not in CHEATS:
         raise CheatUnknown(
             f"there is no cheat {cheat[:60]!r}", f"choose one of: {', '.join(CHEATS)}"
+        )
+    if data_dir is not None and dataset == "breast-cancer":
+        raise OptionInvalid(
+            "--data-dir is given, but breast-cancer comes with the installation",
+            "leave --data-dir out, or choose --dataset heart-disease",
         )
     _between("--rounds", rounds, 1, MOST_ROUNDS)
     if hospitals is not None:

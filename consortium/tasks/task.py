@@ -84,7 +84,8 @@ class Split:
 class Task:
     """What a job trains: the same bytes, hence the same fingerprint, at every hospital.
 
-    label: the column of outcomes, 1 for disease.
+    label: the column of outcomes, 1 for disease. common_share: the part of the columns' common
+    level (their mean after scaling) that the encoding takes away from each, 0 for none.
     hidden: widths of tanh layers between inputs and logit; none is logistic regression.
     load: (data folder, number of hospitals) -> sites. divide: (site, seed) -> parts.
     """
@@ -96,6 +97,7 @@ class Task:
     recipe: Recipe
     load: Callable[[Path | None, int | None], list[Site]]
     divide: Callable[[Site, int], Split]
+    common_share: Decimal = Decimal(0)
     hidden: tuple[int, ...] = ()
 
     @property
@@ -119,7 +121,9 @@ class Task:
         """Model inputs, shape [n, width], each within 3. Raises DataInvalid."""
         self.check(frame, labelled=False)
         columns = [feature.encode(frame[feature.name]) for feature in self.features]
-        return np.concatenate(columns, axis=1).astype(np.float32)
+        encoded = np.concatenate(columns, axis=1)
+        encoded -= float(self.common_share) * encoded.mean(axis=1, keepdims=True)
+        return np.clip(encoded, -CLAMP, CLAMP).astype(np.float32)
 
     def outcomes(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
         """Labels 0 and 1, shape [n]. Raises DataInvalid."""
@@ -193,6 +197,7 @@ class Task:
             "features": [feature.to_record() for feature in self.features],
             "label": self.label,
             "clamp": str(CLAMP),
+            "common_share": str(self.common_share),
             "hidden": list(self.hidden),
             "recipe": {name: str(value) for name, value in vars(self.recipe).items()},
         }

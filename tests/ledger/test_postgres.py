@@ -1,3 +1,4 @@
+import contextlib
 import fcntl
 import os
 import signal
@@ -195,7 +196,8 @@ def test_everything_killed_at_once(postgres_home: Path) -> None:
     process, pid = coordinator(postgres_home)
     keeping = psutil.Process(pid).parent()
     for victim in (process, keeping, *keeping.children(recursive=True)):
-        victim.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # gone with the one before it
+            victim.kill()
     process.communicate()
     with EmbeddedPostgres(postgres_home) as server:
         assert ask(server.url, "SELECT n FROM kept") == 1

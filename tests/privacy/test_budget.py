@@ -187,6 +187,14 @@ def test_tampering_is_found(budget: Budget, cohort: str, tmp_path: Path, change:
         Budget(tmp_path / "budget.sqlite")
 
 
+def test_a_file_that_is_no_database_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "budget.sqlite"
+    path.write_bytes(b"something else entirely" * 100)
+    with pytest.raises(errors.BudgetTampered):
+        Budget(path)
+    assert path.read_bytes() == b"something else entirely" * 100
+
+
 def _reserve_many(path: Path, cohort: str, worker: int) -> None:
     budget = Budget(path)
     for number in range(4):

@@ -13,7 +13,7 @@ from privacy_examples import example_terms
 from scipy.stats import norm
 
 from privacy import gaussian
-from privacy.errors import EpsilonOutOfPolicy, NoiseInvalid, StepsInvalid
+from privacy.errors import EpsilonInvalid, EpsilonOutOfPolicy, NoiseInvalid, StepsInvalid
 
 
 def test_reference_values_of_five_jobs() -> None:
@@ -91,6 +91,18 @@ def test_a_claim_lower_than_the_truth_is_refused_by_name() -> None:
 def test_a_job_without_noise_has_no_cost_to_add_up() -> None:
     with pytest.raises(NoiseInvalid):
         gaussian.mu_squared(example_terms(noise_multiplier=Decimal(0), epsilon=None))
+
+
+@pytest.mark.parametrize("epsilon", ["0.000001", "0.01", "50", "1000", "100000"])
+def test_extreme_epsilons_are_computed_and_never_exceeded(epsilon: str) -> None:
+    sigma = gaussian.calibrate(Decimal(epsilon), Decimal("0.00001"), 10)
+    spent = 10 / Fraction(sigma) ** 2
+    assert gaussian.delta(math.sqrt(spent), float(epsilon)) <= 1e-5 * (1 + 1e-12)
+
+
+def test_an_epsilon_beyond_computation_is_refused() -> None:
+    with pytest.raises(EpsilonInvalid):
+        gaussian.mu_for(1e-12, 1e-13)
 
 
 @pytest.mark.parametrize("compositions", [0, -1, 2.0, True])

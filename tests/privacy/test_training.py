@@ -222,6 +222,15 @@ def test_values_that_are_not_finite_stop_before_anything_changes(where: str) -> 
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
+def test_a_model_left_in_evaluation_mode_trains_the_same() -> None:
+    x, y = data()
+    models = [linear().train(), linear().eval()]
+    for model in models:
+        train(model, bce, x.float(), y, NO_NOISE, SecureNoise())
+    assert torch.equal(*(next(model.parameters()) for model in models))
+    assert not models[1].training
+
+
 def test_nobody_to_train_on() -> None:
     x, y = data()
     for rows, labels in ((x[:0], y[:0]), (x, y[:-1])):

@@ -29,14 +29,18 @@ def quality(task: Task, epsilon: str | None, delta: str, rounds: int, seed: int)
     return [float(np.mean([score.accuracy for score in scores])), float(np.mean(aurocs))]
 
 
-def over_seeds(task: Task, epsilon: str | None, delta: str = "0.00001") -> np.ndarray:
-    runs = [quality(task, epsilon, delta, task.recipe.rounds, seed) for seed in SEEDS]
+def over_seeds(task: Task, epsilon: str | None, delta: str, draws: int) -> np.ndarray:
+    """Mean over the seeds and, for each, over `draws` draws of the noise."""
+    rounds = task.recipe.rounds
+    runs = [quality(task, epsilon, delta, rounds, seed) for seed in SEEDS for _ in range(draws)]
     return np.mean(runs, axis=0)
 
 
 def test_breast_cancer_at_epsilon_one_is_close_to_no_noise() -> None:
-    without = over_seeds(BREAST, None)
-    lost = without - over_seeds(BREAST, "1")
+    # One draw for each seed has a standard deviation of .006 in the mean: it takes several to see
+    # what noise costs.
+    without = over_seeds(BREAST, None, "0.00001", draws=1)
+    lost = without - over_seeds(BREAST, "1", "0.00001", draws=8)
     assert without[0] >= 0.96
     assert lost[0] <= 0.015
     assert lost[1] <= 0.010
@@ -45,7 +49,7 @@ def test_breast_cancer_at_epsilon_one_is_close_to_no_noise() -> None:
 @needs_heart_data
 @pytest.mark.parametrize(("epsilon", "accuracy"), [("3", 0.81), ("1", 0.79)])
 def test_heart_disease_reaches_the_benchmark(epsilon: str, accuracy: float) -> None:
-    assert over_seeds(HEART, epsilon, "0.001")[0] >= accuracy
+    assert over_seeds(HEART, epsilon, "0.001", draws=2)[0] >= accuracy
 
 
 @pytest.mark.parametrize("rounds", [1, 3, 100])

@@ -95,6 +95,7 @@ def test_fingerprints_tell_tasks_and_their_constants_apart() -> None:
     others = [
         HEART,
         dataclasses.replace(task, hidden=(8,)),
+        dataclasses.replace(task, common_share=task.common_share / 2),
         dataclasses.replace(task, features=(changed_feature, *task.features[1:])),
         dataclasses.replace(task, recipe=dataclasses.replace(task.recipe, rounds=11)),
     ]

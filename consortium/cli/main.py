@@ -1,0 +1,102 @@
+"""The `consortium` command and its groups."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from consortium.cli import data, ledger
+from consortium.cli.home import HomeOption, home_path
+from consortium.cli.output import Format, print_json
+from consortium.cli.run import run
+
+app = typer.Typer(
+    help="Hospitals train diagnostic models together; no patient's record leaves the house.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(data.app, name="data")
+
+
+@app.command()
+def demo(
+    dataset: Annotated[str, typer.Option(help="breast-cancer or heart-disease")] = "breast-cancer",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder that holds the dataset's files.")
+    ] = None,
+    hospitals: Annotated[
+        int | None, typer.Option(help="How many hospitals (breast-cancer only; default 4).")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="1 to 1000.")] = 10,
+    epsilon: Annotated[str, typer.Option(help="Privacy cost of this job.")] = "1",
+    lifetime_epsilon: Annotated[
+        str, typer.Option(help="Limit of each hospital's cohort over all jobs.")
+    ] = "3",
+    delta: Annotated[
+        str | None, typer.Option(help="Default 0.00001 (breast-cancer), 0.001 (heart-disease).")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Splits the data and starts the model.")] = 0,
+    home: HomeOption = None,
+    cheat: Annotated[
+        str | None, typer.Option(help="Make one hospital cheat: resubmit, copy or label-flip.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the outcome as JSON.")] = None,
+    compare_nonprivate: Annotated[
+        bool, typer.Option(help="Run the same job without noise too, for comparison.")
+    ] = False,
+    format: Annotated[Format, typer.Option(help="How the result is printed.")] = Format.TABLE,
+) -> None:
+    """Hospitals learn together on this machine, ending with a verified ledger.
+
+    Example: consortium demo --rounds 10 --epsilon 1 --report outcome.json
+    """
+    from consortium.simulation.options import check_options
+
+    options = check_options(
+        dataset=dataset, data_dir=data_dir, hospitals=hospitals, rounds=rounds, epsilon=epsilon,
+        lifetime_epsilon=lifetime_epsilon, delta=delta, seed=seed, home=home_path(home),
+        cheat=cheat, report=report, compare_nonprivate=compare_nonprivate,
+    )  # fmt: skip
+    from consortium.cli.progress import show_progress
+
+    with show_progress(options.rounds) as watch:
+        watch("Loading", None)
+        from consortium.simulation.demo import run_demo
+
+        result = run_demo(options, watch)
+    from consortium.simulation.report import demo_report, write_report
+
+    content = demo_report(result)
+    if options.report is not None:
+        write_report(options.report, content)
+    if format is Format.JSON:
+        print_json(content)
+    else:
+        from consortium.cli.tables import print_demo
+
+        print_demo(result)
+
+
+@app.command()
+def portal(
+    home: HomeOption = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 8501,
+) -> None:
+    """Open the portal on a home's ledger, on this machine only.
+
+    Example: consortium portal --home .medpole
+    """
+    from consortium.portal import run_portal
+
+    run_portal(home_path(home), port)
+
+
+def main() -> None:
+    """Entry point of the `consortium` command."""
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    run(app)

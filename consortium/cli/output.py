@@ -1,0 +1,41 @@
+"""How every command answers: results on standard output, all else on standard error.
+
+An error is one line ``error[CODE]: what happened`` and one ``how to resolve: …``, with an exit
+code that is not 0: 2 for a wrong command line, 130 when interrupted, 1 for everything else.
+"""
+
+import json
+import sys
+from enum import StrEnum
+from typing import Any, NoReturn, Protocol, runtime_checkable
+
+EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class Format(StrEnum):
+    """How a result is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+@runtime_checkable
+class CodedError(Protocol):
+    """What all packages' errors have in common."""
+
+    code: str
+    what: str
+    resolve: str
+
+
+def fail(code: str, what: str, resolve: str, status: int = EXIT_ERROR) -> NoReturn:
+    """Prints an error and exits."""
+    one_line = " ".join(what.split())
+    print(f"error[{code}]: {one_line}", file=sys.stderr)
+    print(f"how to resolve: {' '.join(resolve.split())}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def print_json(value: Any) -> None:
+    """Prints a result as JSON."""
+    print(json.dumps(value, indent=2, sort_keys=True, default=str))

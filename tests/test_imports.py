@@ -1,0 +1,61 @@
+"""Imports point one way: the rule of the architecture, held for every module."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {"sml", "privacy", "ledger", "consortium", "hospital_agent", "ui", "migrations"}
+MAY_IMPORT = {
+    "sml": set(),
+    "privacy": set(),
+    "ledger": {"migrations"},
+    "consortium": {"sml", "privacy", "ledger"},
+    "hospital_agent": {"sml", "privacy", "ledger", "consortium"},
+    "ui": set(),
+    "migrations": {"ledger"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names & PACKAGES
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_imports_point_one_way(package: str) -> None:
+    modules = list((ROOT / package).rglob("*.py"))
+    assert modules
+    for path in modules:
+        wrong = imported(path) - MAY_IMPORT[package] - {package}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_the_rule_can_fail(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text("def f():\n    from hospital_agent.folder import HospitalFolder\n")
+    assert imported(path) == {"hospital_agent"}
+
+
+def test_round_rules_do_no_input_or_output() -> None:
+    """Pure rules stay pure: no database, network, Flower or files below `consortium.rounds`."""
+    edges = {"sqlalchemy", "flwr", "httpx", "fastapi", "sqlite3", "pathlib", "requests"}
+    for path in (ROOT / "consortium" / "rounds").glob("*.py"):
+        names = {
+            name.split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text()))
+            for name in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+        }
+        assert not names & edges, path.name

@@ -1,0 +1,148 @@
+"""Tables behind the pages: values of records in, data frames out. Nothing is fetched or drawn here.
+
+Scores and Shapley values stand on the ledger in basis points of AUROC; here they are AUROC.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import pandas as pd
+
+from ui.words import ACCEPTED, absence, proof_outcome, proof_remedy
+
+Json = dict[str, Any]
+BASIS_POINTS = 10_000
+LEARNER, OTHER, REJECTED = "learner", "accepted", "rejected"
+
+
+def proof_rows(results: Sequence[Json]) -> pd.DataFrame:
+    """One row for each proof that was judged."""
+    rows = [
+        {
+            "round": result["round"],
+            "hospital": proof["institution"],
+            "outcome": _outcome(result, proof),
+            "reason": proof_outcome(proof["code"]),
+            "score": _auroc(proof["score"]),
+            "shapley": _auroc(proof["shapley"]),
+        }
+        for result in results
+        for proof in result["proofs"]
+    ]
+    columns = ["round", "hospital", "outcome", "reason", "score", "shapley"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def credits_of(result: Json, hospital: str) -> int:
+    """All credits that one round paid to a hospital: for learning, verdicts and the bonus."""
+    learning = sum(p["credits"] for p in result["proofs"] if p["institution"] == hospital)
+    fees = sum(f["credits"] for f in result["fees"] if f["institution"] == hospital)
+    return int(learning + fees + (result["bonus"] if result["learner"] == hospital else 0))
+
+
+def credit_rows(results: Sequence[Json], hospitals: Sequence[str]) -> pd.DataFrame:
+    """Credits of each round and their running sum, for each hospital."""
+    rows = []
+    for hospital in hospitals:
+        earned = [credits_of(result, hospital) for result in results]
+        for result, own, total in zip(results, earned, accumulate(earned), strict=True):
+            rows.append(
+                {"round": result["round"], "hospital": hospital, "earned": own, "total": total}
+            )
+    return pd.DataFrame(rows, columns=["round", "hospital", "earned", "total"])
+
+
+def round_rows(results: Sequence[Json]) -> pd.DataFrame:
+    """One row for each round, newest first."""
+    rows = []
+    for result in reversed(results):
+        codes = [proof["code"] for proof in result["proofs"]]
+        scores = {proof["institution"]: proof["score"] for proof in result["proofs"]}
+        rows.append(
+            {
+                "Round": result["round"],
+                "Proofs accepted": f"{codes.count(ACCEPTED)} of {len(codes)}",
+                "Absent": ", ".join(a["institution"] for a in result["absent"]) or "nobody",
+                "Learner": result["learner"] or "none",
+                "Learner's score": _auroc(scores.get(result["learner"])),
+                "Credits": result["minted"],
+                "Model": "unchanged (void)" if result["void"] else result["model_after"][:16],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def standing_rows(results: Sequence[Json], hospitals: Sequence[str]) -> pd.DataFrame:
+    """One row for each hospital: how its proofs fared in a job."""
+    rows = []
+    for hospital in hospitals:
+        codes = [p["code"] for r in results for p in r["proofs"] if p["institution"] == hospital]
+        rows.append(
+            {
+                "Hospital": hospital,
+                "Accepted": codes.count(ACCEPTED),
+                "Rejected": len(codes) - codes.count(ACCEPTED),
+                "Absent": sum(a["institution"] == hospital for r in results for a in r["absent"]),
+                "Learner in": sum(r["learner"] == hospital for r in results),
+                "Credits": sum(credits_of(r, hospital) for r in results),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def trouble_rows(results: Sequence[Json]) -> pd.DataFrame:
+    """Every proof that was not accepted and everybody who was absent, newest first."""
+    rows = []
+    for result in reversed(results):
+        for proof in result["proofs"]:
+            if proof["code"] != ACCEPTED:
+                rows.append(
+                    (
+                        result["round"], proof["institution"], proof["code"],
+                        proof_outcome(proof["code"]), proof_remedy(proof["code"]),
+                    )
+                )  # fmt: skip
+        for gone in result["absent"]:
+            rows.append(
+                (
+                    result["round"], gone["institution"], gone["code"],
+                    absence(gone["phase"], gone["code"]), "see the agent's log at that hospital",
+                )
+            )  # fmt: skip
+    return pd.DataFrame(rows, columns=["Round", "Hospital", "Code", "Reason", "What to do"])
+
+
+def spend_rows(jobs: Sequence[Json], proofs: Sequence[Json]) -> pd.DataFrame:
+    """One row for each reveal of the jobs, in ledger order: the epsilon declared after it.
+
+    ``step`` counts rounds over all the jobs, so that a cohort's jobs stand one after another.
+    """
+    names = [job["job"] for job in jobs]
+    own = [proof for proof in proofs if proof["job"] in names]
+    places = sorted({(names.index(p["job"]), p["round"], p["attempt"]) for p in own})
+    step = {place: number for number, place in enumerate(places, start=1)}
+    rows = [
+        {
+            "step": step[names.index(proof["job"]), proof["round"], proof["attempt"]],
+            "job": proof["job"],
+            "round": proof["round"],
+            "hospital": proof["author"],
+            "epsilon": float(proof["spend"]["epsilon"]),
+            "delta": proof["spend"]["delta"],
+            "noise": proof["spend"]["noise_multiplier"],
+        }
+        for proof in own
+    ]
+    columns = ["step", "job", "round", "hospital", "epsilon", "delta", "noise"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _outcome(result: Json, proof: Json) -> str:
+    if proof["code"] != ACCEPTED:
+        return REJECTED
+    return LEARNER if result["learner"] == proof["institution"] else OTHER
+
+
+def _auroc(basis_points: int | None) -> float | None:
+    return None if basis_points is None else basis_points / BASIS_POINTS

@@ -1,0 +1,140 @@
+"""What the ledger's codes and numbers mean, in words. No page claims more than these say."""
+
+from datetime import UTC, datetime
+
+ACCEPTED = "Accepted"
+
+# A proof's outcome (`consortium.rounds.checks`, `consortium.rounds.result`): what it means, and
+# what its hospital can do. A test holds this list complete.
+PROOF_CODES = {
+    ACCEPTED: ("accepted", ""),
+    "NotAMember": (
+        "the institution is no member, or does not take part in this job",
+        "enrol it, and name it in the next job",
+    ),
+    "SignatureInvalid": (
+        "the proof is not signed by this institution's key on the ledger",
+        "check that the agent uses the keys it enrolled with",
+    ),
+    "CommitmentMismatch": (
+        "what was revealed is not what had been committed to",
+        "restore the agent's own folder; never run two agents for one hospital",
+    ),
+    "VrfProofInvalid": (
+        "the secure mapping was not drawn with this institution's key for this round",
+        "update the agent; a replay of an earlier round fails here",
+    ),
+    "UpdateMalformed": (
+        "the update's tensors have other names, shapes or types than the model's",
+        "update the agent to the consortium's version",
+    ),
+    "UpdateNotFinite": (
+        "the update holds NaN or infinity",
+        "check the hospital's data for extreme values",
+    ),
+    "StepTooLarge": (
+        "the update lies further from the current model than the contract's terms allow",
+        "check that the agent trains with the contract's terms",
+    ),
+    "PrivacyClaimInvalid": (
+        "what it declares to have spent is not what the contract's terms cost",
+        "update the agent; compare its budget with the job's terms",
+    ),
+    "NearCopy": (
+        "it is a near-copy of another update, of this round or an earlier one",
+        "each hospital submits its own training; ask both hospitals of the pair",
+    ),
+    "Harmful": (
+        "more than half of at least two other validators saw their AUROC fall by more than the "
+        "job tolerates",
+        "check labels and units of the hospital's data",
+    ),
+    "NoQuorum": (
+        "too few verdicts came to accept or reject it",
+        "find out which members were absent in this round",
+    ),
+}
+
+# Why an institution did not answer a phase; other codes are its agent's own errors.
+ABSENCE_CODES = {
+    "NoAnswer": "no answer in time",
+    "PolicyRefused": "its own policy does not allow this job",
+    "BudgetExceeded": "its privacy budget does not cover this job",
+    "CohortMissing": "it has no data for this task",
+    "CohortTooSmall": "its cohort is too small for this task",
+    "JobUnknown": "it does not know the job as running",
+    "BaseUnknown": "it had not caught up with the ledger",
+    "OwnCommitmentMissing": "its own commitment was not in the set it was shown",
+    "SetSignedAlready": "it had signed another set of commitments for this round",
+    "PhaseOutOfOrder": "it was asked for a phase before the one that it needs",
+    "ReservationMissing": "it has no privacy budget reserved for this job",
+    "InternalError": "an error inside its agent; the agent's log says more",
+}
+
+PHASES = {"train": "training", "close": "closing", "reveal": "revealing", "verify": "verifying"}
+
+CLAIMED = (
+    "submitted by this institution for this round, and for no other",
+    "starting from the current global model",
+    "bounded and finite, and declaring the privacy cost that the contract's terms have",
+    "no near-copy of another update, as far as a model of this size lets copies be told",
+    "scored as shown by other hospitals on their own validation patients",
+)
+NOT_CLAIMED = (
+    "that it was trained on real patients",
+    "that the noise it declares was really added",
+    "that the validators' own values are right: the medians can be recomputed from the ledger, "
+    "the local values behind them are attested by who signed them",
+)
+
+EPSILON_COVERS = (
+    "Each patient's training record at that hospital, over all of that hospital's reveals so far: "
+    "whoever sees the updates and models learns little about whether one patient was in training."
+)
+EPSILON_DOES_NOT_COVER = (
+    "validation scores and test results: they are banded or stay at the hospital, and no epsilon "
+    "covers them",
+    "what is true of the hospital as a whole, its prevalence say",
+    "a patient of two hospitals is covered by the two epsilons together, not by each alone",
+)
+WHO_SEES = (
+    "Every member and the coordinator see each hospital's noised update. The hospital's epsilon "
+    "already covers that for each patient."
+)
+
+SOLE_INSTITUTION = (
+    "There is one institution only, so there is **no independent witness**: its signatures show "
+    "that it agrees with itself. Nobody else has checked the proofs or co-signed the blocks."
+)
+
+
+def proof_outcome(code: str) -> str:
+    """A proof's outcome in words; a code that is not known here is shown as it stands."""
+    known = PROOF_CODES.get(code)
+    return known[0] if known else f"rejected with the code {code}"
+
+
+def proof_remedy(code: str) -> str:
+    """What the hospital can do about it."""
+    return PROOF_CODES.get(code, ("", "see the code's page in the documentation"))[1]
+
+
+def absence(phase: str, code: str) -> str:
+    """Why an institution is named as absent."""
+    why = ABSENCE_CODES.get(code, f"its agent answered {code}")
+    return f"absent from {PHASES.get(phase, phase)}: {why}"
+
+
+def when(seconds: int) -> str:
+    """A ledger's time, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def short(digest: str) -> str:
+    """The beginning of a digest, enough to recognise it and to search for it."""
+    return digest[:16]
+
+
+def count(number: int, what: str, many: str | None = None) -> str:
+    """``1 proof``, ``2 proofs``."""
+    return f"{number:,} {what if number == 1 else many or what + 's'}"
