@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 import torch
+from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
@@ -47,7 +48,7 @@ class Metrics:
     """A model on one hospital's patients, with 95 % intervals.
 
     accuracy: at probability one half; interval of Wilson (1927). auroc: None with fewer than five
-    patients of either class; interval of Hanley and McNeil (1982).
+    patients of either class; interval of Newcombe (2006, see `auroc_interval`).
     """
 
     accuracy: float
@@ -146,20 +147,30 @@ def metrics(logits: np.ndarray, y: np.ndarray) -> Metrics:
     if min(positives, negatives) < JUDGEABLE:
         return Metrics(right / len(y), bounds, None, None)
     auroc = float(roc_auc_score(y, logits))
-    return Metrics(
-        right / len(y), bounds, auroc, hanley_mcneil_interval(auroc, positives, negatives)
-    )
+    return Metrics(right / len(y), bounds, auroc, auroc_interval(auroc, positives, negatives))
 
 
-def hanley_mcneil_interval(auroc: float, positives: int, negatives: int) -> tuple[float, float]:
-    """95 % interval of an AUROC (Hanley and McNeil 1982, equation 2), cut at 0 and 1."""
+def auroc_interval(auroc: float, positives: int, negatives: int) -> tuple[float, float]:
+    """95 % interval of an AUROC: every value at which the one seen is within 1.96 deviations.
+
+    The deviation is that of Hanley and McNeil (1982, equation 2) at the value itself, not at the
+    one seen, so that the interval is not empty at an AUROC of 1 (Newcombe 2006).
+    """
+    z = float(norm.ppf((1 + CONFIDENCE) / 2))
+
+    def beyond(value: float) -> float:
+        return abs(auroc - value) - z * math.sqrt(_auroc_variance(value, positives, negatives))
+
+    low = brentq(beyond, 0.0, auroc) if auroc > 0 and beyond(0.0) > 0 else 0.0
+    high = brentq(beyond, auroc, 1.0) if auroc < 1 and beyond(1.0) > 0 else 1.0
+    return float(low), float(high)
+
+
+def _auroc_variance(auroc: float, positives: int, negatives: int) -> float:
     q1 = auroc / (2 - auroc)
     q2 = 2 * auroc**2 / (1 + auroc)
-    variance = (
-        auroc * (1 - auroc) + (positives - 1) * (q1 - auroc**2) + (negatives - 1) * (q2 - auroc**2)
-    ) / (positives * negatives)
-    half = float(norm.ppf((1 + CONFIDENCE) / 2)) * math.sqrt(max(0.0, variance))
-    return max(0.0, auroc - half), min(1.0, auroc + half)
+    spread = (positives - 1) * (q1 - auroc**2) + (negatives - 1) * (q2 - auroc**2)
+    return max(0.0, (auroc * (1 - auroc) + spread) / (positives * negatives))
 
 
 def _state(task: Task, seed: int) -> State:

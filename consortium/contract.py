@@ -22,7 +22,7 @@ from privacy.errors import PrivacyError
 from privacy.gaussian import check_claim
 from sml.mapping import MappingGroup, groups_for
 
-DEFAULT_THRESHOLDS = Thresholds(false_alarm="0.0001", drop=1500)
+FALSE_ALARM = "0.0001"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def make_job(ledger: str, name: str, order: JobOrder, declared_patients: Mapping
             )
             for institution in sorted(declared_patients)
         ),
-        thresholds=DEFAULT_THRESHOLDS,
+        thresholds=Thresholds(false_alarm=FALSE_ALARM, drop=task.harm_tolerance),
     )
 
 
@@ -112,6 +112,8 @@ def check_job(job: Job, members: Mapping[str, MemberForm]) -> None:
         raise _invalid("its task is not the one installed here")
     if job.initial_model != model_hash(initial_model(job.task, job.seed)):
         raise _invalid("its initial model is not the task's")
+    if job.thresholds != Thresholds(false_alarm=FALSE_ALARM, drop=task.harm_tolerance):
+        raise _invalid("its thresholds are not the task's")
     if job.average_from != average_from(job.rounds):
         raise _invalid("its rule for the released model is not the task's")
     for participant in job.participants:

@@ -136,7 +136,7 @@ def _loopback_api(app: object) -> Iterator[str]:
 def _streamlit(port: int, url: str, token: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Runs Streamlit as a child that gets no more than it needs."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_FOR_THE_PORTAL)}
-    child = subprocess.Popen(  # noqa: S603
+    child = subprocess.Popen(
         # -P: a folder that happens to be current must not lend its modules.
         [sys.executable, "-P", "-m", "ui", "--address", HOST, "--port", str(port)],
         env={**kept, "MEDPOLE_API_URL": url, "MEDPOLE_API_TOKEN": token},

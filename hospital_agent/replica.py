@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from consortium.rounds.near_copy import EarlierStep
 from consortium.rounds.replay import Checked
 from hospital_agent.errors import ForkRefused
 from ledger.block import Block, Header
@@ -130,11 +131,12 @@ class Replica:
         """The job's results, oldest first."""
         return [r for e in self.entries("result", job) if isinstance(r := e.record, Result)]
 
-    def steps(self, job: str) -> Sequence[np.ndarray]:
+    def steps(self, job: str) -> Sequence[EarlierStep]:
         """The steps of the job's reveals so far."""
-        query = "SELECT step FROM steps WHERE job = ? ORDER BY round, institution"
+        query = "SELECT institution, step FROM steps WHERE job = ? ORDER BY round, institution"
         with self._connect() as connection:
-            return [np.frombuffer(step) for (step,) in connection.execute(query, (job,))]
+            rows = connection.execute(query, (job,))
+            return [EarlierStep(name, np.frombuffer(step)) for name, step in rows]
 
     def step_of_another(self, job: str, institution: str) -> np.ndarray | None:
         """The newest step that another institution revealed in the job, if any."""

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from consortium import weights as weight_forms
 from consortium.contract import initial_model
+from consortium.rounds.near_copy import EarlierStep
 from hospital_agent.errors import JobUnknown
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.replica import Replica
@@ -74,7 +73,7 @@ class ReplicaView:
         """A job's results, oldest first."""
         return self.replica.results(job)
 
-    def steps(self, job: str) -> Sequence[np.ndarray]:
+    def steps(self, job: str) -> Sequence[EarlierStep]:
         """Steps of the job's earlier reveals."""
         return self.replica.steps(job)
 

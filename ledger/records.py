@@ -36,6 +36,7 @@ DecimalText = Annotated[
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Signed = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
 Positive = Annotated[int, Field(ge=1, le=2**53 - 1)]
+Version = Annotated[int, Field(ge=1, le=1)]  # Literal[1] would take true for 1
 Score = Annotated[int, Field(ge=0, le=10_000)]
 Contribution = Annotated[int, Field(ge=-10_000, le=10_000)]
 
@@ -89,7 +90,7 @@ def possession_message(institution: str, role: Role, keys: dict[Role, KeyForm]) 
 class Record(_Form):
     """What every record says: its version, its type, its ledger and its author."""
 
-    v: Literal[1]
+    v: Version
     type: str
     author: Name
 

@@ -7,7 +7,6 @@ from ui.snapshot import Snapshot
 from ui.views import contributors, ledger, models, overview, privacy
 from ui.words import SOLE_INSTITUTION
 
-
 # The page's own icon: one of Streamlit's would be fetched from the internet by the browser.
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16" fill="#0072B2">'

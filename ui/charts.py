@@ -6,6 +6,7 @@ hospitals colours repeat with another dash. (M. Okabe and K. Ito, "Color univers
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -15,79 +16,110 @@ from ui.figures import LEARNER, OTHER, REJECTED
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 DASHES = ((1, 0), (6, 3), (2, 2))
 MOST_MARKED_ROUNDS = 60
-HEIGHT = 320
+HEIGHT = 300
+LEGEND_ROW = 22
 
 
 def score_chart(proofs: pd.DataFrame, hospitals: Sequence[str]) -> alt.LayerChart:
-    """Each proof's score by round; the mark says whether it was accepted, or the learner's."""
+    """Each proof's score by round. Scores are often equal: marks lie inside one another."""
     scored = proofs.dropna(subset=["score"])
-    outcome = alt.Shape("outcome:N", title="Proof", legend=_legend("gray")).scale(
-        domain=[OTHER, LEARNER, REJECTED], range=["circle", "diamond", "cross"]
+    shape = alt.Shape("outcome:N", title=None, legend=_legend(3, "gray")).scale(
+        domain=[OTHER, REJECTED, LEARNER], range=["circle", "cross", "diamond"]
     )
+    x, colour = _rounds(), _hospital(hospitals, 4)
     y = alt.Y("score:Q", title="Score (AUROC, in steps of .02)").scale(zero=False, padding=16)
     tooltip = [
+        *_place(),
         alt.Tooltip("score:Q", title="Score (AUROC)", format=".2f"),
         alt.Tooltip("outcome:N", title="Proof"),
         alt.Tooltip("reason:N", title="Outcome"),
     ]
-    return _nested(
-        "Score of each hospital's proof by round", scored, hospitals, _rounds(), y, tooltip, outcome
+    lines, points = _nested(scored.replace({"outcome": {LEARNER: OTHER}}), hospitals, x, y, colour)
+    learners = alt.Chart(scored[scored["outcome"] == LEARNER])
+    # On top of all, and hollow: no equal score hides who the learner was.
+    ring = learners.mark_point(size=1200, strokeWidth=2.5, filled=False, opacity=1).encode(
+        x=x, y=y, color=colour, shape=shape, tooltip=tooltip
     )
-
-
-def shapley_chart(proofs: pd.DataFrame, hospitals: Sequence[str]) -> alt.LayerChart:
-    """Each proof's Shapley value by round."""
-    y = alt.Y("shapley:Q", title="Shapley value (AUROC)")
-    tooltip = [
-        alt.Tooltip("shapley:Q", title="Shapley value (AUROC)", format=".4f"),
-        alt.Tooltip("reason:N", title="Outcome"),
-    ]
-    valued = proofs.dropna(subset=["shapley"])
-    title = "Shapley value of each hospital's proof by round"
-    return _nested(title, valued, hospitals, _rounds(), y, tooltip)
-
-
-def credit_chart(credits: pd.DataFrame, hospitals: Sequence[str]) -> alt.LayerChart:
-    """Each hospital's running sum of credits."""
-    y = alt.Y("total:Q", title="Credits so far")
-    tooltip = [
-        alt.Tooltip("total:Q", title="Credits so far", format=","),
-        alt.Tooltip("earned:Q", title="Earned in this round", format=","),
-    ]
-    return _nested("Credits of each hospital so far", credits, hospitals, _rounds(), y, tooltip)
+    marked = [point.encode(shape=shape, tooltip=tooltip) for point in points]
+    return _layered("Score of each hospital's proof by round", 1, *lines, *marked, ring)
 
 
 def epsilon_chart(spends: pd.DataFrame, hospitals: Sequence[str]) -> alt.LayerChart:
-    """Epsilon after each reveal."""
+    """Epsilon after each reveal. Hospitals often spend alike: lines lie inside one another."""
     x = _rounds("step", "Round, over all jobs of this task")
     y = alt.Y("epsilon:Q", title="Epsilon so far").scale(zero=True)
     tooltip = [
+        *_place(),
         alt.Tooltip("job:N", title="Job"),
         alt.Tooltip("epsilon:Q", title="Epsilon so far", format=".3f"),
         alt.Tooltip("delta:N", title="Delta"),
         alt.Tooltip("noise:N", title="Noise multiplier"),
     ]
-    return _nested("Epsilon of each hospital after each round", spends, hospitals, x, y, tooltip)
+    lines, points = _nested(spends, hospitals, x, y, _hospital(hospitals, 4))
+    marked = [point.encode(tooltip=tooltip) for point in points]
+    rows = -(-len(hospitals) // 4)
+    return _layered("Epsilon of each hospital after each round", rows, *lines, *marked)
+
+
+def shapley_chart(proofs: pd.DataFrame, hospitals: Sequence[str]) -> alt.LayerChart:
+    """Each proof's Shapley value by round."""
+    title = "Shapley value (AUROC)"
+    tooltip = [
+        *_place(),
+        alt.Tooltip("shapley:Q", title=title, format=".4f"),
+        alt.Tooltip("reason:N", title="Outcome"),
+    ]
+    y = alt.Y("shapley:Q", title=title)
+    return _lines("Shapley value of each hospital's proof by round", proofs.dropna(
+        subset=["shapley"]), hospitals, y, tooltip)  # fmt: skip
+
+
+def credit_chart(credits: pd.DataFrame, hospitals: Sequence[str]) -> alt.LayerChart:
+    """Each hospital's running sum of credits."""
+    tooltip = [
+        *_place(),
+        alt.Tooltip("total:Q", title="Credits so far", format=","),
+        alt.Tooltip("earned:Q", title="Earned in this round", format=","),
+    ]
+    y = alt.Y("total:Q", title="Credits so far")
+    return _lines("Credits of each hospital so far", credits, hospitals, y, tooltip)
+
+
+def _lines(
+    description: str, rows: pd.DataFrame, hospitals: Sequence[str], y: alt.Y,
+    tooltip: Sequence[alt.Tooltip],
+) -> alt.LayerChart:  # fmt: skip
+    """One line a hospital, for half a page's width."""
+    chart = alt.Chart(rows).encode(x=_rounds(), y=y, color=_hospital(hospitals, 2))
+    lines = chart.mark_line(strokeWidth=2).encode(strokeDash=_dash(hospitals))
+    points = chart.mark_point(size=70, filled=True, opacity=_opacity(rows)).encode(tooltip=tooltip)
+    return _layered(description, -(-len(hospitals) // 2), lines, points)
 
 
 def _nested(
-    description: str, rows: pd.DataFrame, hospitals: Sequence[str], x: alt.X, y: alt.Y,
-    tooltip: Sequence[alt.Tooltip], shape: alt.Shape | None = None,
-) -> alt.LayerChart:  # fmt: skip
-    """One line a hospital. Earlier ones are wider, so that equal values lie inside one another."""
-    colour, dash = _hospital(hospitals), _dash(hospitals)
-    named = [alt.Tooltip("hospital:N", title="Hospital"), alt.Tooltip("round:Q", title="Round")]
-    marked = rows["round"].nunique() <= MOST_MARKED_ROUNDS
+    rows: pd.DataFrame, hospitals: Sequence[str], x: alt.X, y: alt.Y, colour: alt.Color
+) -> tuple[list[alt.Chart], list[alt.Chart]]:
+    """Lines and points of each hospital, the first the widest, so that equal ones stay visible."""
+    last = len(hospitals) - 1
+    step = min(1.0, 4 / max(1, last))
     lines, points = [], []
     for position, hospital in enumerate(hospitals):
-        behind = (len(hospitals) - 1 - position) if len(hospitals) <= len(PALETTE) else 0
+        wider = step * (last - position)
         own = alt.Chart(rows[rows["hospital"] == hospital]).encode(x=x, y=y, color=colour)
-        lines.append(own.mark_line(strokeWidth=2 + 2 * behind).encode(strokeDash=dash))
-        point = own.mark_point(
-            size=(8 + 4 * behind) ** 2, filled=True, opacity=1 if marked else 0
-        ).encode(tooltip=[*named, *tooltip])
-        points.append(point if shape is None else point.encode(shape=shape))
-    return alt.LayerChart(layer=[*lines, *points], height=HEIGHT, description=description)
+        line = own.mark_line(strokeWidth=2 + 3 * wider)
+        lines.append(line.encode(strokeDash=_dash(hospitals)) if step < 1 else line)
+        size = (8 + 5 * wider) ** 2
+        points.append(own.mark_point(size=size, filled=True, opacity=_opacity(rows)))
+    return lines, points
+
+
+def _opacity(rows: pd.DataFrame) -> int:
+    """Over many rounds points are there for their tooltips only."""
+    return int(rows["round"].nunique() <= MOST_MARKED_ROUNDS)
+
+
+def _place() -> list[alt.Tooltip]:
+    return [alt.Tooltip("hospital:N", title="Hospital"), alt.Tooltip("round:Q", title="Round")]
 
 
 def _rounds(field: str = "round", title: str = "Round") -> alt.X:
@@ -95,21 +127,32 @@ def _rounds(field: str = "round", title: str = "Round") -> alt.X:
     return alt.X(f"{field}:Q", title=title, axis=axis).scale(nice=False, padding=20)
 
 
-def _legend(colour: str | None = None) -> alt.Legend:
+def _legend(columns: int, colour: Any = alt.Undefined) -> alt.Legend:
     # A symbol without a colour of its own would be black, which a dark page swallows.
-    fill = {} if colour is None else {"symbolFillColor": colour, "symbolStrokeColor": colour}
-    return alt.Legend(orient="top", columns=4, symbolSize=100, **fill)
+    return alt.Legend(
+        orient="top",
+        columns=columns,
+        symbolSize=100,
+        symbolFillColor=colour,
+        symbolStrokeColor=colour,
+    )
 
 
-def _hospital(hospitals: Sequence[str]) -> alt.Color:
+def _hospital(hospitals: Sequence[str], columns: int) -> alt.Color:
     colours = [PALETTE[position % len(PALETTE)] for position in range(len(hospitals))]
-    return alt.Color("hospital:N", title="Hospital", legend=_legend()).scale(
+    return alt.Color("hospital:N", title=None, legend=_legend(columns)).scale(
         domain=list(hospitals), range=colours
     )
 
 
 def _dash(hospitals: Sequence[str]) -> alt.StrokeDash:
     dashes = [DASHES[position // len(PALETTE) % len(DASHES)] for position in range(len(hospitals))]
-    return alt.StrokeDash("hospital:N", title="Hospital", legend=_legend()).scale(
+    return alt.StrokeDash("hospital:N", legend=None).scale(
         domain=list(hospitals), range=[list(dash) for dash in dashes]
+    )
+
+
+def _layered(description: str, legend_rows: int, *charts: alt.Chart) -> alt.LayerChart:
+    return alt.LayerChart(
+        layer=list(charts), height=HEIGHT + LEGEND_ROW * legend_rows, description=description
     )

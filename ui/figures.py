@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ui.words import ACCEPTED, absence, proof_outcome, proof_remedy
+from ui.words import ABSENCE_REMEDY, ACCEPTED, absence, proof_outcome, proof_remedy
 
 Json = dict[str, Any]
 BASIS_POINTS = 10_000
@@ -59,13 +59,14 @@ def round_rows(results: Sequence[Json]) -> pd.DataFrame:
     for result in reversed(results):
         codes = [proof["code"] for proof in result["proofs"]]
         scores = {proof["institution"]: proof["score"] for proof in result["proofs"]}
+        best = _auroc(scores.get(result["learner"]))
         rows.append(
             {
                 "Round": result["round"],
                 "Proofs accepted": f"{codes.count(ACCEPTED)} of {len(codes)}",
                 "Absent": ", ".join(a["institution"] for a in result["absent"]) or "nobody",
                 "Learner": result["learner"] or "none",
-                "Learner's score": _auroc(scores.get(result["learner"])),
+                "Learner's score": "none" if best is None else f"{best:.2f}",
                 "Credits": result["minted"],
                 "Model": "unchanged (void)" if result["void"] else result["model_after"][:16],
             }
@@ -92,25 +93,31 @@ def standing_rows(results: Sequence[Json], hospitals: Sequence[str]) -> pd.DataF
 
 
 def trouble_rows(results: Sequence[Json]) -> pd.DataFrame:
-    """Every proof that was not accepted and everybody who was absent, newest first."""
-    rows = []
-    for result in reversed(results):
+    """Why proofs were not accepted and who was absent: a row for each hospital and reason."""
+    rounds: dict[tuple[str, str, str, str], list[int]] = {}
+    for result in results:
         for proof in result["proofs"]:
-            if proof["code"] != ACCEPTED:
-                rows.append(
-                    (
-                        result["round"], proof["institution"], proof["code"],
-                        proof_outcome(proof["code"]), proof_remedy(proof["code"]),
-                    )
-                )  # fmt: skip
+            if (code := proof["code"]) != ACCEPTED:
+                reason = (proof["institution"], code, proof_outcome(code), proof_remedy(code))
+                rounds.setdefault(reason, []).append(result["round"])
         for gone in result["absent"]:
-            rows.append(
-                (
-                    result["round"], gone["institution"], gone["code"],
-                    absence(gone["phase"], gone["code"]), "see the agent's log at that hospital",
-                )
-            )  # fmt: skip
-    return pd.DataFrame(rows, columns=["Round", "Hospital", "Code", "Reason", "What to do"])
+            why = absence(gone["phase"], gone["code"])
+            reason = (gone["institution"], gone["code"], why, ABSENCE_REMEDY)
+            rounds.setdefault(reason, []).append(result["round"])
+    rows = [(hospital, spans(numbers), *rest) for (hospital, *rest), numbers in rounds.items()]
+    columns = ["Hospital", "Rounds", "Code", "Reason", "What to do"]
+    return pd.DataFrame(sorted(rows), columns=columns)
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Ascending numbers as spans: ``1–3, 5``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{r[0]}–{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs)
 
 
 def spend_rows(jobs: Sequence[Json], proofs: Sequence[Json]) -> pd.DataFrame:

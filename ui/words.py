@@ -41,8 +41,9 @@ PROOF_CODES = {
         "update the agent; compare its budget with the job's terms",
     ),
     "NearCopy": (
-        "it is a near-copy of another update, of this round or an earlier one",
-        "each hospital submits its own training; ask both hospitals of the pair",
+        "it is a near-copy of another update, of this round or an earlier one; which of two in one "
+        "round is the copy, the records do not tell",
+        "ask both hospitals of the pair; each must submit training of its own",
     ),
     "Harmful": (
         "more than half of at least two other validators saw their AUROC fall by more than the "
@@ -70,6 +71,8 @@ ABSENCE_CODES = {
     "ReservationMissing": "it has no privacy budget reserved for this job",
     "InternalError": "an error inside its agent; the agent's log says more",
 }
+
+ABSENCE_REMEDY = "see the agent's status and log at that hospital"
 
 PHASES = {"train": "training", "close": "closing", "reveal": "revealing", "verify": "verifying"}
 

@@ -8,6 +8,13 @@ from consortium.baselines import Metrics
 from consortium.simulation.demo import DemoResult
 from privacy.budget_status import COVERS
 
+CHEAT_TEXTS = {
+    "resubmit": "it submits what another hospital revealed in the round before",
+    "copy": "it submits another's update, handed over before the commitments closed; both are "
+    "rejected, because nobody can copy by then without help",
+    "label-flip": "it trains on the opposite of what its patients have",
+}
+
 
 def print_demo(result: DemoResult) -> None:
     """Prints the outcome of a demo on standard output."""
@@ -28,7 +35,7 @@ def print_demo(result: DemoResult) -> None:
     if len(outcome.rejections) > 8:
         console.print(f"… and {len(outcome.rejections) - 8} more; --report lists all")
     if result.cheater:
-        console.print(f"{result.cheater} was made to cheat: [bold]{options.cheat}[/bold]")
+        console.print(f"{result.cheater} was made to cheat: {CHEAT_TEXTS[options.cheat or '']}")
     _print_ledger(console, result)
 
 
@@ -42,19 +49,17 @@ def _quality(result: DemoResult, title: str, what: str) -> Table:
     for row in result.outcome.hospitals:
         cells = [_interval(m, what) for m in (row.local, row.federated, row.pooled)]
         if what == "accuracy":
-            cells.append(f"{row.majority:.3f}")
+            cells.append(_short(row.majority, 3))
         table.add_row(row.id, str(row.n_test), *cells)
     means = result.outcome.federated
     mean = means.auroc_mean if what == "auroc" else means.accuracy_mean
     blank = [""] * (len(columns) - 2)
     table.add_section()
-    table.add_row("mean", "", "", "n/a" if mean is None else f"{mean:.3f}", *blank)
+    table.add_row("mean", "", "", "n/a" if mean is None else _short(mean, 3), *blank)
     plain = result.outcome.nonprivate
     if plain is not None:
         mean = plain.auroc_mean if what == "auroc" else plain.accuracy_mean
-        table.add_row(
-            "mean without noise", "", "", "n/a" if mean is None else f"{mean:.3f}", *blank
-        )
+        table.add_row("mean, no noise", "", "", "n/a" if mean is None else _short(mean, 3), *blank)
     return table
 
 
@@ -63,7 +68,12 @@ def _interval(metrics: Metrics, what: str) -> str:
     bounds = metrics.auroc_interval if what == "auroc" else metrics.accuracy_interval
     if value is None or bounds is None:
         return "n/a"
-    return f"{value:.3f} ({bounds[0]:.2f}–{bounds[1]:.2f})"
+    return f"{_short(value, 3)} ({_short(bounds[0], 2)}–{_short(bounds[1], 2)})"
+
+
+def _short(value: float, digits: int) -> str:
+    """A fraction without its leading zero: every column counts in a terminal."""
+    return f"{value:.{digits}f}".removeprefix("0")
 
 
 def _part(result: DemoResult) -> Table:

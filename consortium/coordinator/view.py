@@ -7,6 +7,7 @@ import numpy as np
 
 from consortium.contract import initial_model
 from consortium.models import ModelStore
+from consortium.rounds.near_copy import EarlierStep
 from ledger.content import ContentStore, Weights
 from ledger.entry import Entry
 from ledger.records import Job, MemberForm, Policy, Result
@@ -22,7 +23,7 @@ class StoreView:
 
     def __init__(self, store: LedgerStore, content: ContentStore, models: ModelStore) -> None:
         self.store, self.content, self.models = store, content, models
-        self._steps: dict[str, list[np.ndarray]] = {}
+        self._steps: dict[str, list[EarlierStep]] = {}
 
     @property
     def ledger(self) -> str:
@@ -57,13 +58,15 @@ class StoreView:
         entries = [_parsed(entry.data) for entry in self.store.entries("result", job)]
         return [r for e in entries if isinstance(r := e.record, Result)]
 
-    def steps(self, job: str) -> Sequence[np.ndarray]:
+    def steps(self, job: str) -> Sequence[EarlierStep]:
         """Steps of the job's reveals since this process started."""
         return self._steps.get(job, [])
 
     def remember(self, job: str, steps: Mapping[str, np.ndarray]) -> None:
         """Keeps a round's steps for check 7 of later rounds."""
-        self._steps.setdefault(job, []).extend(steps[name] for name in sorted(steps))
+        self._steps.setdefault(job, []).extend(
+            EarlierStep(name, steps[name]) for name in sorted(steps)
+        )
 
     def model(self, name: str) -> Weights:
         """A model by its hash; a job's initial model is made when first asked for."""

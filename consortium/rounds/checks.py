@@ -27,7 +27,7 @@ import numpy as np
 from consortium import weights as weight_forms
 from consortium.errors import RoundInvalid
 from consortium.rounds.commitment import closed_set_digest, commitment_hash
-from consortium.rounds.near_copy import near_copies
+from consortium.rounds.near_copy import EarlierStep, near_copies
 from ledger.content import Weights, digest, model_hash
 from ledger.entry import Entry
 from ledger.errors import LedgerError
@@ -50,7 +50,7 @@ class RoundContext:
 
     ``base`` is the hash of the final block that the round starts from; ``model`` the current
     global model W_t (float32 arrays by name); ``groups`` the axes that the secure mapping
-    permutes; ``earlier`` the steps of the earlier reveals of this job (float64 vectors).
+    permutes; ``earlier`` the steps of the earlier reveals of this job.
     """
 
     ledger: str
@@ -61,7 +61,7 @@ class RoundContext:
     members: Mapping[str, MemberForm]
     model: Weights
     groups: tuple[MappingGroup, ...]
-    earlier: Sequence[np.ndarray] = field(default=(), repr=False)
+    earlier: Sequence[EarlierStep] = field(default=(), repr=False)
 
     def participant(self, institution: str) -> Participant | None:
         """The institution's part in the job, if it has one."""
@@ -112,8 +112,9 @@ def examine(
         for name, found in examined.items()
         if found.code == ACCEPTED and found.weights is not None
     }
+    participants = {p.institution: p for p in context.job.participants}
     false_alarm = float(context.job.thresholds.false_alarm)
-    for name in near_copies(steps, context.earlier, false_alarm):
+    for name in near_copies(steps, context.earlier, participants, false_alarm):
         examined[name] = Examined("NearCopy", examined[name].weights)
     return examined
 
@@ -205,16 +206,21 @@ def _unmapped(context: RoundContext, mapping: SecureMapping, update: bytes) -> W
 
 
 def step_cap(participant: Participant, parameters: int) -> float:
-    """The longest step that the contract's terms allow, but for one honest round in a million.
+    """The longest step that the contract's terms allow, but for one honest round in 200,000.
 
-    Each of T steps moves by the learning rate times a clipped sum of at most ``2 * normaliser``
-    patients and a Gaussian of standard deviation noise * clip in p dimensions, whose norm stays
-    below sqrt(p) + 5.5 of them with probability above 1 - 3e-7 (Laurent and Massart, 2000).
+    Each of T steps moves by the learning rate times the sum of at most 1.5 * normaliser clipped
+    gradients, and by Gaussian noise. The norm of all noise together, in p dimensions, stays below
+    sqrt(T) (sqrt(p) + 5) standard deviations (Laurent and Massart, 2000).
+
+    The relative distance of a wrongly un-mapped update, sqrt(2) |W_t|, fails here once it is
+    longer than the cap; under strong noise that is late in a job, or never. What holds there is
+    the commitment, the proof of the mapping and the score.
     """
     terms = privacy_terms(participant)
-    signal = 2.0
-    noise = float(terms.noise_multiplier) / terms.normaliser * (sqrt(parameters) + 5.5)
-    return float(terms.learning_rate * terms.clip) * terms.steps * (signal + noise)
+    signal = 1.5 * terms.steps
+    noise = float(terms.noise_multiplier) / terms.normaliser
+    reach = signal + noise * sqrt(terms.steps) * (sqrt(parameters) + 5)
+    return float(terms.learning_rate * terms.clip) * reach
 
 
 def _step(context: RoundContext, participant: Participant, weights: Weights) -> None:

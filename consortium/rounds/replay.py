@@ -17,6 +17,7 @@ from consortium.errors import RoundInvalid
 from consortium.rounds.aggregation import average_of_rounds
 from consortium.rounds.checks import Examined, Reveal, RoundContext, examine
 from consortium.rounds.commitment import closed_set_digest
+from consortium.rounds.near_copy import EarlierStep
 from consortium.rounds.result import RoundRecords, derive_result
 from ledger.content import Weights, model_hash
 from ledger.entry import Entry
@@ -74,7 +75,7 @@ class LedgerView(Protocol):
     def update(self, digest: str) -> bytes:
         """A revealed, mapped update by its digest."""
 
-    def steps(self, job: str) -> Sequence[np.ndarray]:
+    def steps(self, job: str) -> Sequence[EarlierStep]:
         """The steps of the job's earlier reveals."""
 
 

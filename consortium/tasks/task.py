@@ -86,6 +86,8 @@ class Task:
 
     label: the column of outcomes, 1 for disease. common_share: the part of the columns' common
     level (their mean after scaling) that the encoding takes away from each, 0 for none.
+    harm_tolerance: basis points of AUROC that one hospital's update may fall below the current
+    model on another's validation patients before it is called harmful; wide where noise is strong.
     hidden: widths of tanh layers between inputs and logit; none is logistic regression.
     load: (data folder, number of hospitals) -> sites. divide: (site, seed) -> parts.
     """
@@ -97,6 +99,7 @@ class Task:
     recipe: Recipe
     load: Callable[[Path | None, int | None], list[Site]]
     divide: Callable[[Site, int], Split]
+    harm_tolerance: int
     common_share: Decimal = Decimal(0)
     hidden: tuple[int, ...] = ()
 
@@ -198,6 +201,7 @@ class Task:
             "label": self.label,
             "clamp": str(CLAMP),
             "common_share": str(self.common_share),
+            "harm_tolerance": self.harm_tolerance,
             "hidden": list(self.hidden),
             "recipe": {name: str(value) for name, value in vars(self.recipe).items()},
         }

@@ -95,10 +95,21 @@ def test_metrics_have_intervals_and_abstain_on_few_patients() -> None:
     assert few.auroc_interval is None
 
 
-def test_the_interval_is_that_of_hanley_and_mcneil() -> None:
+def test_the_deviation_is_that_of_hanley_and_mcneil() -> None:
     # Their table II: 51 abnormal and 58 normal images, area .893, standard error .032.
-    low, high = baselines.hanley_mcneil_interval(0.893, 51, 58)
-    assert (high - low) / 2 / 1.96 == pytest.approx(0.032, abs=0.001)
+    deviation = baselines._auroc_variance(0.893, 51, 58) ** 0.5
+    assert deviation == pytest.approx(0.032, abs=0.001)
+
+
+def test_the_interval_is_not_empty_at_the_edge() -> None:
+    low, high = baselines.auroc_interval(1.0, 8, 9)
+    assert high == 1.0
+    assert 0.6 < low < 0.95
+    low, high = baselines.auroc_interval(0.893, 51, 58)
+    assert low < 0.893 < high
+    assert baselines.auroc_interval(0.5, 10, 10)[0] == pytest.approx(
+        1 - baselines.auroc_interval(0.5, 10, 10)[1], abs=0.03
+    )
 
 
 def test_recipes_travel_the_same_length_whatever_the_rounds() -> None:

@@ -6,6 +6,7 @@ from ui.charts import credit_chart, shapley_chart
 from ui.figures import credit_rows, proof_rows, standing_rows, trouble_rows
 from ui.snapshot import Snapshot
 from ui.views.job_choice import choose_job, hospitals_of
+from ui.views.overview import CREDITS_COLUMN
 from ui.words import CLAIMED, NOT_CLAIMED
 
 
@@ -25,13 +26,13 @@ def show() -> None:
         _claims()
         return
     st.subheader("Proofs")
-    st.dataframe(standing_rows(results, hospitals), hide_index=True)
+    st.dataframe(standing_rows(results, hospitals), hide_index=True, column_config=CREDITS_COLUMN)
     troubles = trouble_rows(results)
     if troubles.empty:
         st.caption("Every proof was accepted, and nobody was absent.")
     else:
         st.markdown("**Rejected or absent, and why**")
-        st.dataframe(troubles, hide_index=True)
+        st.table(troubles.set_index("Hospital"))  # a table wraps long reasons, a data frame cuts
     proofs = proof_rows(results)
     left, right = st.columns(2)
     with left:
@@ -39,7 +40,11 @@ def show() -> None:
         if proofs["shapley"].notna().any():
             st.altair_chart(shapley_chart(proofs, hospitals), width="stretch")
         else:
-            st.info("**No value yet.** Every validator abstained so far.", icon=":material/info:")
+            st.info(
+                "**No value yet.** A value needs another hospital with at least five validation "
+                "patients of either class.",
+                icon=":material/info:",
+            )
         st.caption(
             "Shapley value: what the proof adds to the AUROC of the round's average, over all "
             "coalitions; the lower median of the other hospitals' values, each rounded to .0025. "

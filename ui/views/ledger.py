@@ -22,8 +22,8 @@ def show() -> None:
     st.caption(
         "Compare it with what another member told you, by phone or on paper: it names this ledger "
         "and no other. This page shows what the coordinator's API says and verifies nothing. To "
-        "verify without trusting the coordinator: `consortium ledger export`, then `consortium ledger "
-        "verify FOLDER --genesis FINGERPRINT`."
+        "verify without trusting the coordinator: `consortium ledger export`, then "
+        "`consortium ledger verify FOLDER --genesis FINGERPRINT`."
     )
     st.subheader("Find a record")
     text = st.text_input(

@@ -29,8 +29,9 @@ def show() -> None:
     st.caption(
         "A proof's score is the lower median of what the other hospitals measured: the AUROC of "
         "this hospital's update on their own validation patients, banded to .02. It is neither "
-        "the global model's score nor a test result. An abstaining validator is left out. Where "
-        "hospitals score alike, their marks lie inside one another."
+        "the global model's score nor a test result. An abstaining validator is left out, and "
+        "so is a proof rejected before it was scored. Equal scores lie inside one another; a "
+        "hollow diamond is the round's learner."
     )
     left, right = st.columns([2, 3], gap="medium")
     with left:
@@ -58,7 +59,7 @@ def _released(snapshot: Snapshot, job: Json) -> None:
         if end["rounds"] >= job["average_from"]
         else "The job was stopped early: it is the newest model there was."
     )
-    st.code(end["model"], language=None)
+    st.code(end["model"], language=None, wrap_lines=True)
     st.download_button(
         "Download as safetensors",
         snapshot.model(end["model"]),

@@ -11,7 +11,7 @@ NO_JOB = (
     "**No job yet.** Stop the portal, run `consortium demo` with the same `--home`, and open the "
     "portal again."
 )
-SCORE_COLUMN = {"Learner's score": st.column_config.NumberColumn(format="%.2f")}
+CREDITS_COLUMN = {"Credits": st.column_config.NumberColumn(format="localized")}
 
 
 def show() -> None:
@@ -42,12 +42,14 @@ def show() -> None:
         st.dataframe(_jobs(snapshot), hide_index=True)
         _rounds(snapshot, jobs[0])
     st.subheader("Members")
-    st.dataframe(_members(snapshot), hide_index=True)
+    st.dataframe(_members(snapshot), hide_index=True, column_config=CREDITS_COLUMN)
 
 
 def attention(snapshot: Snapshot) -> list[str]:
     """What somebody should look at, from the records of the newest job."""
     found = []
+    if len(snapshot.members) == 1:
+        found.append("No independent witness: enrol a second institution.")
     if not snapshot.head["final"]:
         found.append("The newest block waits for cosignatures: ask the members' witnesses.")
     if not snapshot.jobs:
@@ -101,7 +103,7 @@ def _rounds(snapshot: Snapshot, job: Json) -> None:
             icon=":material/info:",
         )
         return
-    st.dataframe(round_rows(results), hide_index=True, column_config=SCORE_COLUMN)
+    st.dataframe(round_rows(results), hide_index=True, column_config=CREDITS_COLUMN)
     st.caption(
         "The learner is the accepted proof with the best score. It is named and earns a bonus; "
         "it does not order the ledger."

@@ -1,0 +1,267 @@
+import copy
+from typing import Any
+
+import pytest
+from ledger_examples import Consortium
+
+from ledger import canonical
+from ledger.entry import Entry, sign_record
+from ledger.errors import CanonicalInvalid, LedgerError, RecordInvalid, SignatureInvalid
+from ledger.keys import Role
+from ledger.records import parse_record, schemas
+
+CONSORTIUM = Consortium(2)
+D = "ab" * 32
+PLACE = {"v": 1, "ledger": D, "author": "hospital-1", "job": "job-1", "round": 2, "attempt": 1}
+OURS = {**PLACE, "author": "coordinator"}
+TERMS = {
+    "rounds": 10, "steps": 2, "sample_rate": "1", "noise_multiplier": "8.5", "clip": "1",
+    "clipping": "automatic", "learning_rate": "1.4", "normaliser": 130, "epsilon": "1",
+    "delta": "0.00001",
+}  # fmt: skip
+SPEND = {
+    "cohort": "0" * 32, "steps": 2, "sample_rate": "1", "noise_multiplier": "8.5", "clip": "1",
+    "normaliser": 130, "mu2_before": "0", "mu2_after": "0.0277", "epsilon": "0.6",
+    "delta": "0.00001",
+}  # fmt: skip
+FINDING = {
+    "institution": "hospital-2", "code": "Accepted", "score": 9800, "harmful": False,
+    "shapley": -25,
+}  # fmt: skip
+BODIES: list[dict[str, Any]] = [
+    CONSORTIUM.genesis.body(),
+    {
+        "v": 1, "type": "job", "ledger": D, "author": "coordinator", "job": "job-1",
+        "task": "breast-cancer", "task_fingerprint": D, "rounds": 10, "seed": 0,
+        "initial_model": D, "average_from": 6,
+        "participants": [{"institution": "hospital-1", "weight": 130, "terms": TERMS}],
+        "thresholds": {"false_alarm": "0.0001", "drop": 1500},
+    },
+    {**PLACE, "type": "commitment", "base": D, "model": D, "commitment": D},
+    {**PLACE, "type": "refusal", "code": "BudgetExceeded"},
+    {**PLACE, "type": "close", "digest": D},
+    {
+        **PLACE, "type": "proof", "digest": D, "update": D, "vrf_proof": "cd" * 80, "salt": D,
+        "spend": SPEND,
+    },
+    {**PLACE, "type": "verdict", "digest": D, "findings": [FINDING]},
+    {
+        **OURS, "type": "result", "base": D, "digest": None, "model_before": D, "model_after": D,
+        "void": False,
+        "proofs": [
+            {"institution": "hospital-1", "code": "Accepted", "score": None, "shapley": 25,
+             "average": -50, "credits": 700},
+        ],
+        "fees": [{"institution": "hospital-1", "credits": 200}],
+        "absent": [{"institution": "hospital-2", "phase": "train", "code": "NoAnswer"}],
+        "learner": None, "bonus": 0, "minted": 900,
+    },
+    {
+        "v": 1, "type": "job-end", "ledger": D, "author": "coordinator", "job": "job-1",
+        "status": "stopped", "rounds": 3, "model": D,
+    },
+]  # fmt: skip
+IDS = [body["type"] for body in BODIES]
+
+
+def paths(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where every value of a body stands."""
+    inner: list[tuple[Any, ...]] = []
+    if isinstance(value, dict):
+        inner = [p for key, item in value.items() for p in paths(item, (*here, key))]
+    elif isinstance(value, list):
+        inner = [p for at, item in enumerate(value) for p in paths(item, (*here, at))]
+    return [here, *inner] if here else inner
+
+
+def changed(body: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    other = copy.deepcopy(body)
+    place = other
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    return other
+
+
+def test_there_is_an_example_of_every_type() -> None:
+    assert sorted(IDS) == sorted(schemas())
+
+
+@pytest.mark.parametrize("body", BODIES, ids=IDS)
+def test_every_type_round_trips_to_the_byte(body: dict[str, Any]) -> None:
+    record = parse_record(canonical.loads(canonical.dumps(body)))
+    assert canonical.dumps(record.body()) == canonical.dumps(body)
+
+
+@pytest.mark.parametrize("body", BODIES, ids=IDS)
+def test_an_unknown_or_missing_field_is_refused_at_every_level(body: dict[str, Any]) -> None:
+    for path in [(), *(p for p in paths(body))]:
+        value: Any = body
+        for step in path:
+            value = value[step]
+        if isinstance(value, dict):
+            with pytest.raises(RecordInvalid):
+                parse_record(changed(body, (*path, "note"), "free text"))
+            for name in () if set(value) <= set(Role) else value:
+                other = copy.deepcopy(body)
+                place: Any = other
+                for step in path:
+                    place = place[step]
+                del place[name]
+                with pytest.raises(RecordInvalid):
+                    parse_record(other)
+
+
+@pytest.mark.parametrize("body", BODIES, ids=IDS)
+def test_no_field_takes_a_float_a_text_or_another_type(body: dict[str, Any]) -> None:
+    for path in paths(body):
+        for value in (1.5, True, -(10**20), "<b>free text</b>", "a\n", [1], {"a": 1}, b"x"):
+            if path[-1] not in ("harmful", "void") or value is not True:
+                with pytest.raises(RecordInvalid):
+                    parse_record(changed(body, path, value))
+
+
+def test_the_refusal_names_the_field_and_never_the_value() -> None:
+    with pytest.raises(RecordInvalid) as caught:
+        parse_record({**BODIES[3], "code": "Mrs Miller, 1951"})
+    assert "code" in caught.value.what
+    assert "Miller" not in str(caught.value) + caught.value.resolve + repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("code", "accepted"), ("code", "A"), ("code", "Two words"), ("job", "Job"),
+        ("job", "a/b"), ("job", ""), ("job", "a" * 41), ("round", 0), ("attempt", 0),
+        ("round", "2"), ("ledger", D.upper()), ("ledger", D[:-1]), ("v", 2), ("type", "Refusal"),
+        ("type", None), ("author", "a b"),
+    ],
+)  # fmt: skip
+def test_a_value_outside_its_form_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(RecordInvalid):
+        parse_record({**BODIES[3], field: value})
+
+
+@pytest.mark.parametrize("text", ["1.0", "01", ".5", "1.", "-1", "+1", "1e3", "inf", "nan", "1,5"])
+def test_a_decimal_has_one_spelling(text: str) -> None:
+    with pytest.raises(RecordInvalid):
+        parse_record(changed(BODIES[5], ("spend", "epsilon"), text))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("score", 10_001), ("shapley", 10_001), ("shapley", -10_001)]
+)
+def test_a_finding_lies_within_what_an_auroc_can_be(field: str, value: int) -> None:
+    """Sums over a window would else leave the integers that a record may hold."""
+    with pytest.raises(RecordInvalid):
+        parse_record(changed(BODIES[6], ("findings", 0, field), value))
+
+
+def test_credits_cannot_be_promised_beyond_the_pool() -> None:
+    path = ("policy", "credits", "verdicts")
+    parse_record(changed(BODIES[0], path, 900))
+    with pytest.raises(RecordInvalid):
+        parse_record(changed(BODIES[0], path, 901))
+
+
+@pytest.mark.parametrize("author", ["hospital-1", "coordinator2"])
+def test_a_result_is_the_coordinators(author: str) -> None:
+    with pytest.raises(RecordInvalid):
+        parse_record({**BODIES[7], "author": author})
+
+
+# entries
+
+
+KEY = CONSORTIUM.members["hospital-1"][Role.RECORD]
+ENTRY = CONSORTIUM.entry()
+
+
+def rewritten(change) -> Entry:
+    content = canonical.loads(ENTRY.data)
+    change(content)
+    return Entry(canonical.dumps(content))
+
+
+def test_an_entry_is_read_from_its_original_bytes() -> None:
+    again = Entry(ENTRY.data)
+    again.verify([KEY.public])
+    assert again.record == CONSORTIUM.refusal()
+    assert again.leaf == ENTRY.leaf
+
+
+def test_bytes_that_are_not_canonical_are_refused() -> None:
+    for data in (
+        ENTRY.data + b"\n",
+        ENTRY.data.replace(b'"body"', b' "body"'),
+        ENTRY.data.replace(b'"attempt":1', b'"attempt":1,"attempt":1'),
+        ENTRY.data.replace(b'"attempt":1', b'"attempt":1.0'),
+    ):
+        with pytest.raises(CanonicalInvalid):
+            Entry(data).record  # noqa: B018
+
+
+@pytest.mark.parametrize("content", [[], {}, {"body": {}}, {"body": {}, "signatures": [], "x": 1}])
+def test_an_entry_of_another_form_is_refused(content: Any) -> None:
+    with pytest.raises(RecordInvalid):
+        Entry(canonical.dumps(content)).record  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c["signatures"].clear(),
+        lambda c: c["signatures"].append(c["signatures"][0]),
+        lambda c: c["signatures"][0].update(alg="ed448"),
+        lambda c: c["signatures"][0].update(key="0" * 16),
+        lambda c: c["signatures"][0].update(sig=c["signatures"][0]["sig"].upper()),
+        lambda c: c["signatures"][0].update(sig=c["signatures"][0]["sig"] + " "),
+        lambda c: c["signatures"][0].update(sig="zz"),
+        lambda c: c["signatures"][0].update(sig=7),
+        lambda c: c["signatures"][0].update(note="x"),
+        lambda c: c["signatures"][0].pop("key"),
+        lambda c: c.update(signatures=None),
+        lambda c: c.update(signatures={"alg": "ed25519"}),
+        lambda c: c.update(signatures="ed25519"),
+        lambda c: c.update(signatures=[1]),
+        lambda c: c["body"].update(round=2),
+    ],
+)
+def test_an_entry_carries_exactly_its_authors_signature(change) -> None:
+    with pytest.raises(SignatureInvalid):
+        rewritten(change).verify([KEY.public])
+
+
+def test_a_key_id_of_digits_has_no_second_spelling() -> None:
+    """As a JSON number it would be other bytes under the same signature."""
+
+    class Digits:
+        algorithm, key_id = "ed25519", "1234567890123456"
+
+        @staticmethod
+        def verify(signature: bytes, message: bytes) -> None:
+            KEY.public.verify(signature, message)
+
+    text = rewritten(lambda c: c["signatures"][0].update(key=Digits.key_id))
+    text.verify([Digits])  # type: ignore[list-item]
+    number = rewritten(lambda c: c["signatures"][0].update(key=int(Digits.key_id)))
+    with pytest.raises(SignatureInvalid):
+        number.verify([Digits])  # type: ignore[list-item]
+
+
+def test_a_signature_in_another_domain_does_not_count() -> None:
+    body = canonical.dumps(CONSORTIUM.refusal().body())
+    for message in (body, b"medpole/record/v2\n" + body, b"medpole/export/v1\n" + body):
+        entry = rewritten(lambda c, m=message: c["signatures"][0].update(sig=KEY.sign(m).hex()))
+        with pytest.raises(SignatureInvalid):
+            entry.verify([KEY.public])
+
+
+def test_signatures_stand_in_the_order_of_the_authors() -> None:
+    keys = [keys[Role.RECORD] for keys in CONSORTIUM.members.values()]
+    entry = sign_record(CONSORTIUM.refusal(), keys)
+    entry.verify([key.public for key in keys])
+    with pytest.raises(LedgerError):
+        entry.verify([key.public for key in reversed(keys)])
+    with pytest.raises(LedgerError):
+        entry.verify([keys[0].public])

@@ -1,0 +1,137 @@
+"""Check 7 through its public function; what the threshold is worth is measured elsewhere."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rounds_examples import make_example_job, names
+
+from consortium.rounds.near_copy import (
+    EarlierStep,
+    correlation,
+    near_copies,
+    residual,
+    threshold,
+)
+
+JOB = make_example_job(5)
+PARTICIPANTS = {p.institution: p for p in JOB.participants}
+FALSE_ALARM, SIZE = 0.0001, 241
+
+
+def steps_of(seed: int, signal: float = 0.2, size: int = SIZE) -> dict[str, np.ndarray]:
+    """Five honest steps: a signal that all share, and noise of one's own."""
+    random = np.random.default_rng(seed)
+    shared = signal * random.normal(size=size)
+    return {name: shared + random.normal(size=size) for name in names(5)}
+
+
+def found(steps: dict[str, np.ndarray], earlier: list[EarlierStep] | None = None) -> frozenset[str]:
+    return near_copies(steps, earlier or [], PARTICIPANTS, FALSE_ALARM)
+
+
+def copied(step: np.ndarray, added: float, seed: int = 99) -> np.ndarray:
+    """With noise of ``added`` times its norm."""
+    noise = np.random.default_rng(seed).normal(size=len(step))
+    return step + added * np.linalg.norm(step) / np.linalg.norm(noise) * noise
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_honest_steps_are_no_copies(seed: int) -> None:
+    assert found(steps_of(seed)) == frozenset()
+
+
+@pytest.mark.parametrize("added", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("scale", [1.0, 0.01, 50.0])
+def test_a_copy_is_found_and_both_are_named(added: float, scale: float) -> None:
+    steps = steps_of(1)
+    steps["hospital-4"] = scale * copied(steps["hospital-2"], added)
+    assert found(steps) == {"hospital-2", "hospital-4"}
+
+
+def test_of_an_earlier_step_only_the_later_is_named() -> None:
+    before, steps = steps_of(1), steps_of(2)
+    earlier = [EarlierStep(name, step) for name, step in before.items()]
+    assert found(steps, earlier) == frozenset()
+    steps["hospital-4"] = copied(before["hospital-2"], 0.2)
+    assert found(steps, earlier) == {"hospital-4"}
+
+
+def test_ones_own_earlier_step_again_is_a_copy_too() -> None:
+    before, steps = steps_of(1), steps_of(2)
+    steps["hospital-4"] = before["hospital-4"]
+    earlier = [EarlierStep(name, step) for name, step in before.items()]
+    assert found(steps, earlier) == {"hospital-4"}
+
+
+def test_three_equal_steps_are_all_named() -> None:
+    steps = steps_of(1)
+    steps["hospital-5"] = steps["hospital-4"] = steps["hospital-1"]
+    assert found(steps) == {"hospital-1", "hospital-4", "hospital-5"}
+
+
+def test_zero_steps_are_nobodys_copy_and_divide_nothing() -> None:
+    steps = {name: np.zeros(SIZE) for name in names(5)}
+    assert found(steps, [EarlierStep("hospital-1", np.zeros(SIZE))]) == frozenset()
+    assert correlation(np.zeros(3), np.ones(3)) == 0
+
+
+def test_nobody_and_one() -> None:
+    assert found({}) == frozenset()
+    assert found({"hospital-1": np.ones(SIZE)}) == frozenset()
+
+
+def test_the_residual_has_nothing_of_the_mean_of_those_outside() -> None:
+    steps = list(steps_of(3).values())
+    left = residual(steps[0], steps[2:])
+    assert abs(float(left @ np.sum(steps[2:], axis=0))) < 1e-9 * SIZE
+    assert np.array_equal(residual(steps[0], []), steps[0])
+
+
+def test_the_order_of_the_steps_changes_nothing() -> None:
+    steps = steps_of(1)
+    steps["hospital-4"] = copied(steps["hospital-2"], 0.3)
+    earlier = [EarlierStep(n, s) for n, s in steps_of(7).items()]
+    backwards = dict(reversed(steps.items()))
+    assert found(steps, earlier) == found(backwards, earlier[::-1])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.0, 3.0), st.integers(0, 4), st.floats(-4, 4))
+def test_the_fast_pre_pass_agrees_with_the_exact_path(
+    seed: int, added: float, whose: int, magnitude: float
+) -> None:
+    """Steps of any size, and copies with any noise: those near the threshold among them."""
+    earlier = [
+        EarlierStep(name, 10.0**magnitude * step)
+        for past in range(3)
+        for name, step in steps_of(seed + past + 1, size=31).items()
+    ]
+    steps = steps_of(seed, size=31)
+    steps["hospital-3"] = copied(earlier[whose].step, added, seed)
+    exact = set()
+    for name, step in steps.items():
+        outside = [other for n, other in steps.items() if n != name]
+        own = residual(step, outside)
+        for past in earlier:
+            limit = threshold(PARTICIPANTS[name], PARTICIPANTS[past.institution], 31, FALSE_ALARM)
+            limit = 0.99 if past.institution == name else limit
+            if correlation(own, residual(past.step, outside)) > limit:
+                exact.add(name)
+    assert exact == found(steps, earlier) - found(steps)
+
+
+def test_a_step_exactly_at_the_threshold_is_decided_by_the_exact_sums() -> None:
+    steps = steps_of(5, size=31)
+    outside = [step for name, step in steps.items() if name != "hospital-1"]
+    own = residual(steps["hospital-1"], outside)
+    limit = threshold(PARTICIPANTS["hospital-1"], PARTICIPANTS["hospital-2"], 31, FALSE_ALARM)
+    aside = residual(residual(np.random.default_rng(3).normal(size=31), [own]), outside)
+    aside = residual(aside, [own])
+    aside *= np.linalg.norm(own) / np.linalg.norm(aside)
+    for shift in (-1e-9, 0.0, 1e-9):
+        angle = np.arccos(limit) + shift
+        past = np.cos(angle) * own + np.sin(angle) * aside
+        decided = correlation(own, residual(past, outside)) > limit
+        named = found(steps, [EarlierStep("hospital-2", past)])
+        assert ("hospital-1" in named) == decided
