@@ -26,6 +26,10 @@ class PolicyRefused(AgentError):
     """The hospital's own policy does not allow this job."""
 
 
+class PolicyInvalid(AgentError):
+    """A value cannot stand in a policy."""
+
+
 class CohortMissing(AgentError):
     """There is no data for the job's task here."""
 

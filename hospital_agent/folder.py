@@ -102,6 +102,20 @@ class HospitalFolder:
         return ModelStore(self.path / "models")
 
 
+def open_folder(path: Path) -> HospitalFolder:
+    """A hospital's folder that is there already.
+
+    Raises:
+        FolderInvalid: if it is not one.
+    """
+    if not (path / "hospital.json").is_file():
+        raise FolderInvalid(
+            f"{path} is not a hospital's folder",
+            "name it with --home; a demo's hospitals are in HOME/hospitals",
+        )
+    return HospitalFolder(path)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 

@@ -1,12 +1,13 @@
 """What the hospital's data owner allows, whatever the consortium asks for."""
 
-from dataclasses import asdict, dataclass
-from decimal import Decimal
+from dataclasses import asdict, dataclass, replace
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from hospital_agent.errors import FolderInvalid, PolicyRefused
-from hospital_agent.folder import read_json, write_json
+from hospital_agent.errors import FolderInvalid, PolicyInvalid, PolicyRefused
+from hospital_agent.folder import HospitalFolder, read_json, write_json
 from ledger.records import Job
+from privacy.contract import check_epsilon
 
 
 @dataclass(frozen=True)
@@ -64,3 +65,31 @@ class Policy:
                 f"{self.lifetime_epsilon}",
                 "submit a job with a smaller epsilon",
             )
+
+
+def change_policy(
+    folder: HospitalFolder, lifetime_epsilon: str | None, fewest_institutions: int | None
+) -> Policy:
+    """Changes the policy, and with it every cohort's limit; nothing changes on an error.
+
+    Raises:
+        PolicyInvalid: if the limit is not a number.
+        PrivacyError: if the limit is not allowed, or below what is spent and reserved.
+    """
+    path = folder.path / "policy.json"
+    policy = Policy.read(path)
+    if fewest_institutions is not None:
+        policy = replace(policy, fewest_institutions=fewest_institutions)
+    if lifetime_epsilon is not None:
+        try:
+            limit = Decimal(lifetime_epsilon)
+        except InvalidOperation:
+            raise PolicyInvalid(
+                "the lifetime epsilon is not a number", "write it like 2 or 2.5"
+            ) from None
+        check_epsilon(limit)
+        for cohort in folder.budget.cohorts():
+            folder.budget.set_limit(cohort, limit)
+        policy = replace(policy, lifetime_epsilon=lifetime_epsilon)
+    policy.write(path)
+    return policy

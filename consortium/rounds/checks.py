@@ -33,6 +33,7 @@ from ledger.entry import Entry
 from ledger.errors import LedgerError
 from ledger.keys import Role
 from ledger.records import Commitment, Job, MemberForm, Participant, Proof
+from privacy.budget_status import epsilon_up
 from privacy.contract import PrivacyTerms
 from privacy.errors import PrivacyError
 from privacy.gaussian import epsilon_of, mu_squared_of_round
@@ -42,6 +43,7 @@ from sml.mapping import MappingGroup, SecureMapping
 from sml.vrf import verify as verify_vrf
 
 ACCEPTED = "Accepted"
+_SHOWN = Decimal("0.0001")  # the digits to which an epsilon is shown
 
 
 @dataclass(frozen=True)
@@ -245,6 +247,9 @@ def _privacy(participant: Participant, proof: Proof) -> None:
     except PrivacyError:
         raise _Failed("PrivacyClaimInvalid") from None
     if declared != agreed or off > max(cost / 10**12, Fraction(1, 10**18)) or flattered:
+        raise _Failed("PrivacyClaimInvalid")
+    lifetime = epsilon_up(Fraction(spend.mu2_after), Decimal(spend.delta))
+    if abs(lifetime - Decimal(spend.epsilon)) > _SHOWN:
         raise _Failed("PrivacyClaimInvalid")
 
 

@@ -39,7 +39,7 @@ class Account:
         The descriptors in ``keep`` stay open in it. Raises OSError where the account may not
         execute it, and subprocess.TimeoutExpired.
         """
-        return subprocess.run(  # noqa: S603
+        return subprocess.run(
             [str(part) for part in command],
             user=self.uid,
             group=self.gid,

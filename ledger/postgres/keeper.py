@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         if os.getppid() != keeper:
             os._exit(1)
 
-    server = subprocess.Popen(  # noqa: S603
+    server = subprocess.Popen(
         command,
         user=uid if switch else None,
         group=gid if switch else None,

@@ -175,7 +175,7 @@ class EmbeddedPostgres:
         self._log_start = os.fstat(log).st_size
         settings = {**_SETTINGS, "unix_socket_directories": str(sockets)}
         try:
-            process = subprocess.Popen(  # noqa: S603
+            process = subprocess.Popen(
                 [
                     sys.executable,
                     "-I",

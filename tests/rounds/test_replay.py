@@ -1,4 +1,4 @@
-"""What every member checks of a block's records: each rule, broken by its coordinator or a member."""
+"""What every member checks of a block's records: each rule, broken once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +27,8 @@ from rounds_examples import (
 
 from consortium.contract import initial_model
 from consortium.errors import ConsortiumError, JobInvalid, RoundInvalid
-from consortium.rounds.checks import RoundContext, examine
+from consortium.rounds.checks import Reveal, RoundContext, examine
+from consortium.rounds.commitment import closed_set_digest
 from consortium.rounds.near_copy import EarlierStep
 from consortium.rounds.replay import check_block, check_record, round_context
 from consortium.rounds.result import RoundRecords, derive_result
@@ -37,6 +38,7 @@ from ledger.keys import Role
 from ledger.records import Job, JobEnd, MemberForm, Outcome, Policy, Refusal, Result
 
 BASE = "3d" * 32
+POLICY = Policy(quorum="floor((n+f)/2)+1", credits=CREDITS)
 
 
 @dataclass
@@ -49,7 +51,7 @@ class View:
     members: Mapping[str, MemberForm] = field(
         default_factory=lambda: {name: member_form(name) for name in names(4)}
     )
-    policy: Policy = Policy(quorum="floor((n+f)/2)+1", credits=CREDITS)
+    policy: Policy = POLICY
     models: dict[str, Weights] = field(default_factory=dict)
     updates: dict[str, bytes] = field(default_factory=dict)
     past: list[Result] = field(default_factory=list)
@@ -84,8 +86,6 @@ class Play:
     records: RoundRecords
 
     def derive(self, records: RoundRecords | None = None) -> Result:
-        from consortium.rounds.checks import Reveal
-
         records = records or self.records
         reveals = {
             e.record.author: Reveal(e, self.view.updates[e.record.body()["update"]])
@@ -153,11 +153,14 @@ def test_a_coordinator_that_drops_a_verdict(play: Play) -> None:
 
 
 def test_a_coordinator_that_rewrites_a_verdict(play: Play) -> None:
-    said = [finding(name, code="NearCopy") for name in names(4)]
-    author = "hospital-4"
-    entry = verdict(play.context, author, play.records.verdicts[0].record.body()["digest"], said)
-    rewritten = with_verdict(play.records, entry)
-    play.refused([*rewritten.all(), play.block()[-1]], "proofs do not follow")
+    """Its author's signature fails in `ledger.chain`; the result no longer follows either."""
+    rewritten = play.records
+    for author in ("hospital-3", "hospital-4"):
+        said = [finding(name, code="NearCopy", score=8000) for name in names(4)]
+        rewritten = with_verdict(
+            rewritten, verdict(play.context, author, closed(play.records), said)
+        )
+    play.refused([*rewritten.all(), play.block()[-1]], "proofs.* do not follow")
 
 
 def test_a_coordinator_that_swaps_the_model(play: Play) -> None:
@@ -301,8 +304,6 @@ def test_a_proof_without_a_commitment(play: Play) -> None:
 
 
 def closed(records: RoundRecords) -> str:
-    from consortium.rounds.commitment import closed_set_digest
-
     return closed_set_digest(records.commitments)
 
 

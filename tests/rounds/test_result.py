@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from rounds_examples import (
     CREDITS,
@@ -305,8 +306,6 @@ def test_a_round_in_which_nobody_answered_is_void() -> None:
 
 
 def test_findings_judge_others_and_check_oneself() -> None:
-    import numpy as np
-
     round = Round()
     random = np.random.default_rng(0)
     inputs, labels = random.normal(size=(40, 30)), np.array([0.0, 1.0] * 20)

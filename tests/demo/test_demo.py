@@ -1,0 +1,119 @@
+"""The main job, end to end, as the installed command runs it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from demo_command import ROUNDS, Demo, consortium
+
+KEYS = {
+    "dataset", "rounds", "hospitals", "federated", "nonprivate", "ledger", "seconds",
+    "rejections", "cheat",
+}  # fmt: skip
+
+
+def test_the_report_says_what_happened(demo: Demo) -> None:
+    report = demo.report
+    assert set(report) >= KEYS
+    assert report["rounds"] == ROUNDS
+    assert report["cheat"] is None
+    assert [h["id"] for h in report["hospitals"]] == [f"hospital-{i}" for i in (1, 2, 3, 4)]
+    for hospital in report["hospitals"]:
+        assert hospital["epsilon_spent"] == pytest.approx(1, abs=1e-3)
+        assert hospital["epsilon_spent"] <= 1.0001
+        assert hospital["epsilon_limit"] == 3
+        assert hospital["accepted"] + hospital["rejected"] == ROUNDS
+        assert set(hospital["accuracy"]) == {"local", "federated", "pooled", "majority"}
+        assert set(hospital["auroc"]) == {"local", "federated", "pooled"}
+    assert sum(h["credits"] for h in report["hospitals"]) == 1000 * ROUNDS
+    assert report["federated"]["accuracy_mean"] > 0.85
+    assert report["nonprivate"]["accuracy_mean"] > 0.9
+    ledger = report["ledger"]
+    # genesis, job, one block a round, job's end
+    assert ledger["height"] == ROUNDS + 2
+    assert ledger["quorum"] == 3
+    assert ledger["verified"] is True
+    assert ledger["final"] is True
+
+
+def test_results_go_to_standard_output_only(demo: Demo) -> None:
+    assert "Exported and verified" in demo.done.stdout
+    assert "Round 3 of 3" in demo.done.stderr
+    assert "Round 3 of 3" not in demo.done.stdout
+    assert max(map(len, demo.done.stdout.splitlines())) <= 100 or "exports" in demo.done.stdout
+
+
+def test_the_export_verifies_alone_and_pinned(demo: Demo, tmp_path: Path) -> None:
+    folder = tmp_path / "audit"
+    assert consortium("ledger", "export", "--out", folder, "--home", demo.home).returncode == 0
+    genesis = demo.report["ledger"]["id"]
+    pinned = consortium("ledger", "verify", folder, "--genesis", genesis)
+    assert pinned.returncode == 0
+    assert "verified against the pinned genesis" in pinned.stdout
+    unpinned = consortium("ledger", "verify", folder)
+    assert unpinned.returncode == 0
+    assert "consistent, not pinned" in unpinned.stdout
+    other = consortium("ledger", "verify", folder, "--genesis", "0" * 64)
+    assert other.returncode == 1
+    assert other.stderr.startswith("error[GenesisMismatch]")
+    again = consortium("ledger", "export", "--out", folder, "--home", demo.home)
+    assert again.stderr.startswith("error[ExportExists]")
+
+
+def test_private_keys_stay_private(demo: Demo) -> None:
+    keys = list(demo.home.rglob("*.key"))
+    assert len(keys) == 4 * 4 + 2
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in keys)
+    exported = "".join(p.read_text() for p in Path(demo.report["ledger"]["export"]).iterdir())
+    assert not any(path.read_text().strip() in exported for path in keys)
+
+
+def test_a_second_demo_goes_on_where_the_first_ended(demo: Demo) -> None:
+    second = Demo(demo.home)
+    assert second.report["ledger"]["id"] == demo.report["ledger"]["id"]
+    assert second.report["ledger"]["height"] == demo.report["ledger"]["height"] + ROUNDS + 2
+    for hospital in second.report["hospitals"]:
+        assert hospital["epsilon_spent"] == pytest.approx(1.4652, abs=2e-4)
+    height = second.report["ledger"]["height"]
+    refused = consortium("demo", "--home", demo.home, "--epsilon", "2.9")
+    assert refused.returncode == 1
+    error, resolve = refused.stderr.splitlines()[-2:]
+    assert error.startswith("error[BudgetExceeded]: the job needs epsilon 2.9 and 2.49")
+    assert "rounds" in resolve
+    assert "an epsilon of at most 2.49" in resolve
+    status = consortium("ledger", "status", "--home", demo.home, "--format", "json")
+    assert json.loads(status.stdout)["height"] == height  # nothing was trained or written
+    other = consortium("demo", "--home", demo.home, "--hospitals", "3")
+    assert "error[HomeMismatch]" in other.stderr
+
+
+def test_a_resubmitted_update_is_caught(new_home: Callable[[], Path]) -> None:
+    report = Demo(new_home(), "--cheat", "resubmit").report
+    cheater = report["cheat"]["institution"]
+    assert report["cheat"]["name"] == "resubmit"
+    caught = [(r["round"], r["code"]) for r in report["rejections"] if r["institution"] == cheater]
+    # In round 1 there is nothing to resubmit yet.
+    assert caught == [(number, "NearCopy") for number in range(2, ROUNDS + 1)]
+
+
+def test_a_handed_over_copy_is_caught(new_home: Callable[[], Path]) -> None:
+    report = Demo(new_home(), "--cheat", "copy", "--hospitals", "5").report
+    cheater = report["cheat"]["institution"]
+    caught = [r["round"] for r in report["rejections"] if r["institution"] == cheater]
+    assert caught == list(range(1, ROUNDS + 1))
+    credits = {h["id"]: h["credits"] for h in report["hospitals"]}
+    assert credits[cheater] == 0
+
+
+def test_flipped_labels_are_caught_or_least_paid(new_home: Callable[[], Path]) -> None:
+    report = Demo(new_home(), "--cheat", "label-flip").report
+    cheater = report["cheat"]["institution"]
+    credits = {h["id"]: h["credits"] for h in report["hospitals"]}
+    assert credits[cheater] == min(credits.values())
+
+
+def test_one_hospital_alone_is_told_so(new_home: Callable[[], Path]) -> None:
+    demo = Demo(new_home(), "--hospitals", "1")
+    assert "no independent witness" in demo.done.stdout
+    assert demo.report["ledger"]["quorum"] == 1

@@ -1,0 +1,58 @@
+"""Killed in the middle: nothing is left running, nothing is lost, the next start works."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from demo_command import CONSORTIUM, Demo
+
+GONE_WITHIN_S = 30
+
+
+def start_and_wait_for_round_two(home: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [str(CONSORTIUM), "demo", "--home", str(home), "--rounds", "500"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "Round 2 of" in line:
+            return process
+    raise AssertionError("the demo ended before its second round")
+
+
+def started_by(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    family = psutil.Process(process.pid).children(recursive=True)
+    names = {child.name() for child in family}
+    assert any("postgres" in name for name in names)
+    assert any("raylet" in name for name in names)
+    return family
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_behind(how: signal.Signals, new_home: Callable[[], Path]) -> None:
+    home = new_home()
+    process = start_and_wait_for_round_two(home)
+    family = started_by(process)
+    os.kill(process.pid, how)
+    since = time.monotonic()
+    _, stderr = process.communicate(timeout=GONE_WITHIN_S)
+    assert process.returncode == (130 if how is signal.SIGINT else -9)
+    if how is signal.SIGINT:
+        assert stderr.splitlines()[-2].startswith("error[Interrupted]")
+    _, alive = psutil.wait_procs(family, timeout=GONE_WITHIN_S - (time.monotonic() - since))
+    assert not alive
+    # The next start ends the interrupted job, and its unspent reserve is there again: the job
+    # asked for epsilon 1 over 500 rounds, of which a few were spent.
+    report = Demo(home).report
+    assert report["job"] == "breast-cancer-2"
+    for hospital in report["hospitals"]:
+        assert 1.0 < hospital["epsilon_spent"] < 1.2

@@ -1,0 +1,111 @@
+"""Whatever a person gets wrong: one clear error, before any work, and no traceback."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from demo_command import CONSORTIUM, consortium
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (["--epsilon", "-1"], "OptionInvalid"),
+        (["--epsilon", "nan"], "OptionInvalid"),
+        (["--epsilon", "inf"], "OptionInvalid"),
+        (["--epsilon", "much"], "OptionInvalid"),
+        (["--epsilon", "4", "--lifetime-epsilon", "3"], "OptionInvalid"),
+        (["--lifetime-epsilon", "0"], "OptionInvalid"),
+        (["--delta", "2"], "OptionInvalid"),
+        (["--delta", "0"], "OptionInvalid"),
+        (["--rounds", "0"], "OptionInvalid"),
+        (["--rounds", "1001"], "OptionInvalid"),
+        (["--rounds", "ten"], "UsageError"),
+        (["--hospitals", "0"], "OptionInvalid"),
+        (["--seed", "-1"], "OptionInvalid"),
+        (["--dataset", "unknown"], "DatasetUnknown"),
+        (["--cheat", "unknown"], "CheatUnknown"),
+        (["--report", "/no/such/folder/report.json"], "ReportUnwritable"),
+        (["--report", "/"], "ReportUnwritable"),
+        (["--dataset", "heart-disease"], "DataMissing"),
+        (["--dataset", "heart-disease", "--data-dir", "/no/such/folder"], "DataMissing"),
+        (["--data-dir", "/no/such/folder"], "OptionInvalid"),
+        (["--unknown"], "UsageError"),
+    ],
+)
+def test_wrong_options(options: list[str], code: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    done = consortium("demo", "--home", home, *options)
+    refused(done, code)
+    assert not home.exists()
+
+
+def refused(done: subprocess.CompletedProcess[str], code: str) -> None:
+    assert done.returncode not in (0, -9)
+    error, resolve = done.stderr.splitlines()[-2:]
+    assert error.startswith(f"error[{code}]: ")
+    assert resolve.startswith("how to resolve: ")
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://user:secret-word@127.0.0.1:1/medpole", "mysql://user:secret-word@db/x"]
+)
+def test_an_unusable_database(url: str, tmp_path: Path) -> None:
+    done = consortium("demo", "--home", tmp_path / "home", DATABASE_URL=url)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2].startswith("error[Database")
+    assert "secret-word" not in done.stderr
+    assert not (tmp_path / "home").exists()
+
+
+Damage = Callable[[str], str]
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda text: text[: len(text) // 2], "processed.va.data"),
+        (lambda text: "\n".join(line.rsplit(",", 1)[0] for line in text.split("\n")), "columns"),
+        (lambda text: text.replace(",1,", ",x,", 1), "not a number"),
+    ],
+)
+def test_a_damaged_data_file(damage: Damage, says: str, tmp_path: Path) -> None:
+    source = ROOT.parent / "shared" / "data" / "heart"
+    if not source.is_dir():
+        pytest.skip("the UCI files are not here; the loader's own tests make some up")
+    data = tmp_path / "data"
+    data.mkdir()
+    for path in source.glob("processed.*.data"):
+        text = path.read_text()
+        (data / path.name).write_text(damage(text) if ".va." in path.name else text)
+    home = tmp_path / "home"
+    done = consortium("demo", "--home", home, "--dataset", "heart-disease", "--data-dir", data)
+    refused(done, "DataCorrupt")
+    assert says in done.stderr
+    assert not home.exists()
+
+
+def test_a_home_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused(consortium("demo", "--home", tmp_path / "file"), "HomeInvalid")
+    refused(consortium("ledger", "status", "--home", tmp_path / "none"), "LedgerMissing")
+    refused(consortium("ledger", "verify", tmp_path / "none"), "ExportInvalid")
+
+
+@pytest.mark.parametrize("command", ["consortium", "hospital-agent"])
+def test_help_answers_at_once(command: str) -> None:
+    program = str(CONSORTIUM.with_name(command))
+    times = []
+    for _ in range(5):
+        start = time.monotonic()
+        done = subprocess.run([program, "--help"], capture_output=True, text=True)
+        times.append(time.monotonic() - start)
+        assert done.returncode == 0
+        assert "Usage" in done.stdout
+    assert min(times) < 0.5
