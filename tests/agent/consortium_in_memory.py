@@ -5,7 +5,7 @@ ledger API that hands out blocks and takes cosignatures, and a coordinator that 
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -236,9 +236,6 @@ def found(root: Path, hospitals: int = 4, rounds: int = 3, epsilon: str = "2") -
     order = JobOrder(TASK, rounds, Decimal(epsilon), Decimal("0.00001"), 0)
     consortium.add([consortium.sign(make_job(consortium.newest.ledger, "job-1", order, declared))])
     return consortium
-
-
-Prepare = Callable[[Consortium], None]
 
 
 def copy_of(template: Consortium, root: Path) -> Consortium:

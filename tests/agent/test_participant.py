@@ -15,6 +15,7 @@ from consortium.phases import Phase, Reply
 from consortium.rounds.checks import privacy_terms
 from consortium.rounds.commitment import closed_set_digest
 from consortium.rounds.result import RoundRecords
+from hospital_agent.cheats import Copier
 from hospital_agent.cohort import Cohort
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.policy import Policy as HospitalPolicy
@@ -27,7 +28,7 @@ from privacy.budget_status import BudgetStatus
 from privacy.noise import SeededNoise
 from privacy.training import train
 from sml.mapping import SecureMapping, groups_for
-from sml.vrf import prove
+from sml.vrf import proof_to_hash, prove
 
 ONE, TWO = "hospital-1", "hospital-2"
 
@@ -68,12 +69,7 @@ def test_a_job_of_three_rounds_ends_and_gives_back_what_is_left(four: Consortium
     four.add([four.end_job("stopped", 2, last)])
     after = budget(four)
     assert (after.mu2_spent, after.mu2_reserved) == (before.mu2_spent, 0)
-    refused(four.participant(ONE).answer(four_request(four, before_round=3)), "JobUnknown")
-
-
-def four_request(consortium: Consortium, before_round: int):
-    request = consortium.request(Phase.CLOSE, before_round)
-    return replace(request, base=consortium.newest.header.hash)
+    refused(four.participant(ONE).answer(four.request(Phase.CLOSE, 3)), "JobUnknown")
 
 
 # repeated messages, crashes between phases
@@ -441,8 +437,6 @@ def test_a_changed_update_is_found_by_every_validator(four: Consortium) -> None:
 def test_the_two_members_of_a_pair_that_copies_are_both_named(
     four: Consortium, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hospital_agent.cheats import Copier
-
     copier = Copier(four.folders[TWO], four.folders[ONE])
     honest = Consortium.participant
     monkeypatch.setattr(
@@ -473,8 +467,6 @@ def test_training_with_and_without_the_mapping_agrees(four: Consortium) -> None:
             proof = prove(
                 four.folders[participant.institution].keys[Role.VRF].seed, f"{round}".encode()
             )
-            from sml.vrf import proof_to_hash
-
             mapping = SecureMapping.derive(proof_to_hash(proof), groups)
             seed = 100 * round + place
             model = task.model(job.seed)
@@ -514,7 +506,7 @@ class Mapped:
 
 
 def test_commitments_in_ones_own_name_are_what_was_trained(four: Consortium) -> None:
-    (reply,) = [four.ask(Phase.TRAIN, names=[ONE])[ONE]]
+    reply = four.ask(Phase.TRAIN, names=[ONE])[ONE]
     record = entry_of(reply).record
     assert isinstance(record, Commitment)
     trained = four.participant(ONE).memory.trained(("job-1", 1, 1))

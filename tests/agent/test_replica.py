@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from consortium_in_memory import Consortium
 
+from consortium import weights as weight_forms
 from consortium.rounds.replay import Checked
 from hospital_agent.errors import FolderInvalid, ForkRefused
 from hospital_agent.folder import HospitalFolder
@@ -76,7 +77,7 @@ def test_a_stored_block_is_stored_once_and_answers_with_the_first_line(four: Con
 
 
 def test_a_second_block_at_a_height_is_refused_and_changes_nothing(
-    four: Consortium, played: Consortium
+    four: Consortium,
 ) -> None:
     four.play(1)
     block = four.propose(four.result()[0])
@@ -206,8 +207,6 @@ def test_content_is_what_its_name_says_or_nothing(tmp_path: Path) -> None:
 
 
 def test_a_model_that_the_api_sends_is_checked(four: Consortium) -> None:
-    from consortium import weights as weight_forms
-
     model = four.play_round(1)
     name = replica_of(four).results("job-1")[0].model_after
     (four.folders[ONE].path / "models" / f"{name}.safetensors").unlink()

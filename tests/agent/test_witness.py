@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from consortium_in_memory import CREATED, TASK, Consortium, copy_of
+from consortium_in_memory import CREATED, TASK, Api, Consortium, copy_of, found, make_genesis
 
 from consortium.errors import EnrolmentInvalid, RoundInvalid
 from consortium.phases import Phase
@@ -14,9 +14,10 @@ from hospital_agent.enrolment import enrol, sign_genesis
 from hospital_agent.errors import ForkRefused, GenesisRefused, OwnRecordChanged
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.replica import Replica
+from hospital_agent.witness import Witness
 from ledger.block import Block
 from ledger.content import model_hash
-from ledger.entry import Entry, assemble, sign_record
+from ledger.entry import Entry, assemble, record_signature, sign_record
 from ledger.errors import ContentInvalid, LedgerError, SignatureInvalid
 from ledger.keys import KeyRing, Role
 from ledger.note import verify_cosignature
@@ -75,7 +76,7 @@ def test_killed_between_storing_and_sending_it_sends_the_same_line(
     four.propose(four.result()[0])
     witness = four.witness(ONE)
     with monkeypatch.context() as patch:
-        patch.setattr(four.api, "send_cosignature", kill)
+        patch.setattr(four.api, "send_cosignature", lambda at, _: kill() if at == 2 else None)
         with pytest.raises(KeyboardInterrupt):
             witness.step()
     stored = Replica(four.folders[ONE].path / "replica.sqlite").cosignature(
@@ -328,8 +329,6 @@ def founders_of(tmp_path, count: int = 2) -> tuple[KeyRing, list[HospitalFolder]
 
 
 def test_a_hospital_signs_no_genesis_that_does_not_hold_it_as_it_enrolled(tmp_path) -> None:
-    from consortium_in_memory import make_genesis
-
     keys, (one, two) = founders_of(tmp_path)
     genesis = make_genesis(keys, [one, two])
     without = genesis.model_copy(update={"founders": genesis.founders[1:]})
@@ -345,10 +344,6 @@ def test_a_hospital_signs_no_genesis_that_does_not_hold_it_as_it_enrolled(tmp_pa
 
 def test_a_founder_that_does_not_show_its_keys_is_refused_by_every_other(tmp_path) -> None:
     """Else a coordinator could enrol an invented hospital under another's cosign key."""
-    from consortium_in_memory import Api, make_genesis
-
-    from hospital_agent.witness import Witness
-
     keys, (one, two) = founders_of(tmp_path)
     genesis = make_genesis(keys, [one, two])
     second = genesis.founders[1]
@@ -360,8 +355,6 @@ def test_a_founder_that_does_not_show_its_keys_is_refused_by_every_other(tmp_pat
             sign_genesis(one, bad)
     forged = second.model_copy(update={"possession": {**second.possession, Role.COSIGN: "00" * 64}})
     bad = genesis.model_copy(update={"founders": (genesis.founders[0], forged)})
-    from ledger.entry import record_signature
-
     rings = [keys, one.keys, two.keys]
     entry = assemble(bad, [record_signature(bad, ring[Role.RECORD]) for ring in rings])
     api = Api([genesis_block(entry, keys)])
@@ -371,8 +364,6 @@ def test_a_founder_that_does_not_show_its_keys_is_refused_by_every_other(tmp_pat
 
 
 def test_a_folder_follows_one_ledger_only(four: Consortium, tmp_path) -> None:
-    from consortium_in_memory import found
-
     other = found(tmp_path / "other", hospitals=2)
     four.api.blocks[:] = other.api.blocks
     for name in four.folders:
@@ -383,8 +374,9 @@ def test_a_folder_follows_one_ledger_only(four: Consortium, tmp_path) -> None:
         fresh.pin_ledger("0" * 64)
 
 
-def test_replace_keeps_a_header_apart(after_verify: Consortium) -> None:
-    """A header of another epoch at a signed height is refused as well."""
+def test_a_header_of_another_epoch_at_a_signed_height_is_refused(
+    after_verify: Consortium,
+) -> None:
     four = after_verify
     four.add(four.result()[0])
     block = four.api.blocks[-1]
