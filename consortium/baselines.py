@@ -161,8 +161,10 @@ def auroc_interval(auroc: float, positives: int, negatives: int) -> tuple[float,
     def beyond(value: float) -> float:
         return abs(auroc - value) - z * math.sqrt(_auroc_variance(value, positives, negatives))
 
-    low = brentq(beyond, 0.0, auroc) if auroc > 0 and beyond(0.0) > 0 else 0.0
-    high = brentq(beyond, auroc, 1.0) if auroc < 1 and beyond(1.0) > 0 else 1.0
+    # At 0 and 1 themselves the deviation is 0, which is a root, but not the one that is meant.
+    step = 1e-9
+    low = brentq(beyond, 0.0, auroc - step) if auroc > step else 0.0
+    high = brentq(beyond, auroc + step, 1.0) if auroc < 1 - step else 1.0
     return float(low), float(high)
 
 

@@ -1,6 +1,7 @@
 """The `consortium` command and its groups."""
 
 import os
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -56,6 +57,7 @@ def demo(
     """
     from consortium.simulation.options import check_options
 
+    started = time.monotonic()
     options = check_options(
         dataset=dataset, data_dir=data_dir, hospitals=hospitals, rounds=rounds, epsilon=epsilon,
         lifetime_epsilon=lifetime_epsilon, delta=delta, seed=seed, home=home_path(home),
@@ -67,7 +69,7 @@ def demo(
         watch("Loading", None)
         from consortium.simulation.demo import run_demo
 
-        result = run_demo(options, watch)
+        result = run_demo(options, watch, started)
     from consortium.simulation.report import demo_report, write_report
 
     content = demo_report(result)

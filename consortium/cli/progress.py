@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from consortium.simulation.demo import Watch
 
 PHASES = ("train", "close", "reveal", "verify", "co-sign")
+_DOING = {"train": "training", "close": "closing", "reveal": "revealing", "verify": "verifying"}
 _DONE = {"train": "committed", "close": "closed", "reveal": "revealed", "verify": "verified"}
 
 
@@ -59,6 +61,7 @@ class _Board:
         self._states: dict[str, str] = {}
         self._accepted: dict[str, int] = {}
         self._score: dict[str, str] = {}
+        self._last: dict[str, str] = {}
 
     def __call__(self, message: str, progress: "Progress | None") -> None:
         if progress is None:
@@ -77,15 +80,13 @@ class _Board:
                 self._accepted[outcome.institution] = self._accepted.get(
                     outcome.institution, 0
                 ) + int(accepted)
-                self._states[outcome.institution] = (
-                    "accepted" if accepted else f"rejected: {outcome.code}"
-                )
+                self._last[outcome.institution] = outcome.code
                 score = outcome.score
                 self._score[outcome.institution] = "" if score is None else f"{score / 10000:.2f}"
         else:
             self._phase = progress.phase
             if progress.phase in _DONE:
-                self._states = dict.fromkeys(self._states, "…")
+                self._states = dict.fromkeys(self._states, _DOING[progress.phase])
 
     def render(self) -> Any:
         elapsed = time.monotonic() - self._start
@@ -97,13 +98,16 @@ class _Board:
             each = (time.monotonic() - self._first_round) / done
             left = f", about {max(0.0, each * (self._rounds - done)):.0f} s left"
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("hospital", "state", "accepted", "score"):
-            table.add_column(column, justify="right" if column != "hospital" else "left")
+        for column, width in (("hospital", 14), ("now", 11), ("last round", 20)):
+            table.add_column(column, min_width=width)
+        table.add_column("accepted", justify="right")
+        table.add_column("score", justify="right")
         for name, state in sorted(self._states.items()):
-            style = "red" if state.startswith("rejected") else ""
-            table.add_row(
-                name, Text(state, style), str(self._accepted.get(name, 0)), self._score.get(name)
-            )
+            last = self._last.get(name, "")
+            style = "red" if last not in ("", "Accepted") else "green"
+            accepted = str(self._accepted.get(name, 0))
+            table.add_row(name, state, Text(last, style), accepted, self._score.get(name))
         phases = "  ".join(f"[{p}]" if p == self._phase else f" {p} " for p in PHASES)
         head = f"Round {self._round} of {self._rounds}  {phases}   {elapsed:.0f} s{left}"
-        return Group(Text(head), ProgressBar(self._rounds, done, width=60), table)
+        bar = Padding(ProgressBar(self._rounds, done, width=60), (0, 0, 1, 0))
+        return Group(Text(head), bar, table)

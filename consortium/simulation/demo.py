@@ -65,13 +65,12 @@ Watch = Callable[[str, Progress | None], None]
 """Told of each step in words, and of each round's progress."""
 
 
-def run_demo(options: DemoOptions, watch: Watch) -> DemoResult:
-    """Runs one job to a verified export.
+def run_demo(options: DemoOptions, watch: Watch, started: float) -> DemoResult:
+    """Runs one job to a verified export; ``started`` is when the command began (monotonic).
 
     Raises:
         ConsortiumError, LedgerError, PrivacyError, TaskError: what a person has to know.
     """
-    started = time.monotonic()
     sites = tasks.get(options.dataset).sites(options.data_dir, options.hospitals)
     check_database()
     with _stoppable() as stop, open_home(options.home) as home:

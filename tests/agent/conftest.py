@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from consortium_in_memory import Consortium, copy_of, found
+from consortium_in_memory import Consortium, copy_of, found, repeatable
 
 from consortium.phases import Phase
 
@@ -20,15 +20,23 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def founded(tmp_path_factory: pytest.TempPathFactory) -> Consortium:
-    return found(tmp_path_factory.mktemp("founded"))
+    with repeatable():
+        return found(tmp_path_factory.mktemp("founded"))
 
 
 @pytest.fixture(scope="session")
 def played(founded: Consortium, tmp_path_factory: pytest.TempPathFactory) -> Consortium:
     """After the four phases of round 1, before its block."""
     consortium = copy_of(founded, tmp_path_factory.mktemp("played"))
-    consortium.play(1, Phase.VERIFY)
+    with repeatable():
+        consortium.play(1, Phase.VERIFY)
     return consortium
+
+
+@pytest.fixture(autouse=True)
+def _repeatable() -> Iterator[None]:
+    with repeatable():
+        yield
 
 
 @pytest.fixture

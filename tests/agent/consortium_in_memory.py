@@ -5,10 +5,14 @@ ledger API that hands out blocks and takes cosignatures, and a coordinator that 
 """
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from consortium import tasks
 from consortium import weights as weight_forms
@@ -32,8 +36,27 @@ from ledger.keys import KeyRing, Role
 from ledger.note import SignatureLine
 from ledger.records import CreditPolicy, Genesis, Job, JobEnd, KeyForm, Policy, Record
 from ledger.sequencer import genesis_block, next_block
+from privacy.noise import SeededNoise
 
 TASK, CREATED = "breast-cancer", 1_750_000_000
+
+
+class _Noise:
+    """One stream for each hospital and round, set when its participant is made."""
+
+    seed = 0
+
+    def __new__(cls) -> SeededNoise:  # type: ignore[misc]
+        return SeededNoise(cls.seed, unsafe_no_dp=True)
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """The same first round in every run: no honest pair is a false alarm on some days only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hospital_agent.participant.SecureNoise", _Noise)
+        patch.setattr("hospital_agent.witness.time", SimpleNamespace(time=lambda: CREATED + 30))
+        yield
 
 
 @dataclass
@@ -79,6 +102,7 @@ class Consortium:
 
     def participant(self, name: str) -> Participant:
         """A fresh one each time: as after a crash."""
+        _Noise.seed = int.from_bytes(digest(f"{name} {len(self.api.blocks)}".encode())[:6].encode())
         return Participant(HospitalFolder(self.folders[name].path))
 
     def witness(self, name: str) -> Witness:
@@ -214,14 +238,25 @@ def make_genesis(keys: KeyRing, folders: Sequence[HospitalFolder]) -> Genesis:
     )
 
 
+def place_keys(folder: Path, name: str) -> None:
+    """Keys that come from the name."""
+    folder.mkdir(parents=True, mode=0o700)
+    for role in Role:
+        path = folder / f"{role}.key"
+        path.touch(0o600)
+        path.write_text(digest(f"{name}/{role}".encode()))
+
+
 def found(root: Path, hospitals: int = 4, rounds: int = 3, epsilon: str = "2") -> Consortium:
     """Folders, cohorts, budgets, a final genesis, and a final job of some rounds."""
+    place_keys(root / "coordinator", "coordinator")
     keys = KeyRing.open(root / "coordinator", (Role.RECORD, Role.COSIGN))
     task = tasks.get(TASK)
     folders: dict[str, HospitalFolder] = {}
     declared: dict[str, int] = {}
     for site in task.sites(None, hospitals):
         folder = HospitalFolder.create(root / site.id, site.id, site.title)
+        place_keys(folder.path / "keys", site.id)
         HospitalPolicy("3", "0.00001", (TASK,)).write(folder.path / "policy.json")
         Cohort.add(folder, TASK, task.split(site, 1), Decimal(3), Decimal("0.00001"))
         folders[site.id], declared[site.id] = folder, site.declared_patients
