@@ -121,8 +121,14 @@ def check_job(job: Job, members: Mapping[str, MemberForm]) -> None:
             raise _invalid(f"the terms of {participant.institution} are for other rounds")
         if participant.weight != participant.terms.normaliser:
             raise _invalid(f"the weight of {participant.institution} is not its declared patients")
+        recipe, terms = task.recipe, privacy_terms(participant)
+        steps = recipe.steps(job.rounds)
+        travel = recipe.learning_rate(job.rounds, steps)
+        asked = (terms.steps, terms.learning_rate, terms.clip, terms.clipping)
+        if asked != (steps, travel, recipe.clip, recipe.clipping):
+            raise _invalid(f"the terms of {participant.institution} are not the task's recipe")
         try:
-            check_claim(privacy_terms(participant))
+            check_claim(terms)
         except PrivacyError as error:
             raise _invalid(f"the terms of {participant.institution}: {error.what}") from None
 
