@@ -16,6 +16,7 @@ from consortium.rounds.aggregation import average_from
 from consortium.rounds.checks import privacy_terms
 from consortium.tasks.errors import TaskUnknown
 from ledger.content import Weights, model_hash
+from ledger.quorum import quorum
 from ledger.records import Job, MemberForm, Participant, Terms, Thresholds
 from privacy.contract import PrivacyTerms
 from privacy.errors import PrivacyError
@@ -108,6 +109,8 @@ def check_job(job: Job, members: Mapping[str, MemberForm]) -> None:
     names: Sequence[str] = [participant.institution for participant in job.participants]
     if list(names) != sorted(set(names)) or not set(names) <= set(members):
         raise _invalid("its participants are not members, in order, each once")
+    if len(names) < quorum(len(members)):
+        raise _invalid("it has fewer participants than the quorum, so no round could ever end")
     if job.task_fingerprint != task.fingerprint():
         raise _invalid("its task is not the one installed here")
     if job.initial_model != model_hash(initial_model(job.task, job.seed)):

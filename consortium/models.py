@@ -1,5 +1,6 @@
 """The models of a ledger, each kept under its hash as a safetensors file."""
 
+import os
 from pathlib import Path
 
 from consortium import weights as weight_forms
@@ -23,7 +24,7 @@ class ModelStore:
         name = model_hash(weights)
         path = self.path(name)
         if not path.exists():
-            partial = path.with_suffix(".new")
+            partial = path.with_suffix(f".{os.getpid()}.{os.urandom(4).hex()}")
             partial.write_bytes(weight_forms.to_bytes(weights))
             partial.replace(path)
         return name

@@ -15,7 +15,7 @@ from ledger.content import Weights
 
 def to_bytes(weights: Weights) -> bytes:
     """The weights as a safetensors file."""
-    return save({name: np.ascontiguousarray(weights[name]) for name in sorted(weights)})
+    return save({name: np.array(weights[name], order="C") for name in sorted(weights)})
 
 
 def from_bytes(data: bytes) -> dict[str, NDArray[np.float32]]:

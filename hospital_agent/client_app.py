@@ -5,6 +5,7 @@ is answered with a code here.
 """
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from flwr.app import Context, Message
@@ -41,10 +42,19 @@ def simulation_client_app(
     """The ClientApp of a simulation: node i answers for the hospital in ``folders[i]``."""
 
     def participant_of(context: Context) -> Participant:
-        from hospital_agent.cheats import make_participant
-
-        folder = HospitalFolder(Path(folders[int(context.node_config["partition-id"])]))
-        own = cheat if folder.institution == cheater else None
-        return make_participant(own, folder, [Path(other) for other in folders])
+        path = folders[int(context.node_config["partition-id"])]
+        return _simulated(path, tuple(folders), cheat, cheater)
 
     return make_client_app(participant_of)
+
+
+@cache
+def _simulated(
+    path: str, everybody: tuple[str, ...], cheat: str | None, cheater: str | None
+) -> Participant:
+    """One hospital in this process: it keeps what it has read of the ledger between messages."""
+    from hospital_agent.cheats import make_participant
+
+    folder = HospitalFolder(Path(path))
+    own = cheat if folder.institution == cheater else None
+    return make_participant(own, folder, [Path(other) for other in everybody])

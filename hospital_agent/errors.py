@@ -54,6 +54,10 @@ class PhaseOutOfOrder(AgentError):
     """A phase was asked for before the one that it needs."""
 
 
+class ClocksDiffer(AgentError):
+    """A block is dated ahead of this hospital's clock."""
+
+
 class ForkRefused(AgentError):
     """Another block at a height that this hospital has co-signed: evidence of a fork."""
 

@@ -83,8 +83,8 @@ class HospitalFolder:
 
     @cached_property
     def keys(self) -> KeyRing:
-        """The private keys, made on first use."""
-        return KeyRing.open(self.path / "keys")
+        """The private keys, made on first use, and never again once a ledger holds them."""
+        return KeyRing.open(self.path / "keys", make=self.ledger is None)
 
     @cached_property
     def budget(self) -> Budget:

@@ -21,11 +21,14 @@ class LedgerApi:
 
     def newest_height(self) -> int:
         """Height of the newest block, final or not."""
-        return int(self._get("/v1/ledger/head").json()["height"])
+        try:
+            return int(self._json("/v1/ledger/head")["height"])
+        except (KeyError, TypeError, ValueError):
+            raise _malformed() from None
 
     def block(self, height: int) -> Block:
         """A whole block. Nothing in it is trusted before it is verified."""
-        return block_from_wire(self._get(f"/v1/ledger/blocks/{height}").json())
+        return block_from_wire(self._json(f"/v1/ledger/blocks/{height}"))
 
     def send_cosignature(self, height: int, line: str) -> None:
         """Hands a cosignature in; repeats are harmless."""
@@ -34,6 +37,12 @@ class LedgerApi:
     def fetch(self, kind: str, digest: str) -> bytes:
         """Content by its digest; kind is ``content`` or ``models``."""
         return self._get(f"/v1/{kind}/{digest}").content
+
+    def _json(self, path: str) -> Any:
+        try:
+            return self._get(path).json()
+        except ValueError:
+            raise _malformed() from None
 
     def _get(self, path: str) -> httpx.Response:
         return self._call("GET", path, None)
@@ -54,3 +63,9 @@ class LedgerApi:
                 "check that it runs, that this hospital is a member, and that the clocks agree",
             ) from None
         return response
+
+
+def _malformed() -> ApiUnreachable:
+    return ApiUnreachable(
+        "the consortium's API answered something else", "run the same version on both sides"
+    )

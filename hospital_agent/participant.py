@@ -8,13 +8,14 @@ the budget has been charged (reveal); findings on all updates (verify).
 import os
 from collections.abc import Sequence
 from decimal import Decimal
+from fractions import Fraction
 
 from consortium import tasks
 from consortium import weights as weight_forms
 from consortium.errors import ConsortiumError
 from consortium.phases import Phase, Reply, Request
 from consortium.rounds.checks import Reveal, RoundContext, examine, privacy_terms, round_alpha
-from consortium.rounds.commitment import closed_set_digest, commitment_hash
+from consortium.rounds.commitment import closed_set_digest, commitment_hash, revealed_set_digest
 from consortium.rounds.replay import ATTEMPT, check_record, round_context
 from consortium.rounds.verdict import Validator, findings
 from consortium.tasks.errors import TaskError
@@ -39,8 +40,8 @@ from ledger.keys import Role
 from ledger.quorum import quorum
 from ledger.records import Close, Commitment, Job, Proof, Record, Refusal, Verdict
 from ledger.records import Spend as SpendForm
-from privacy.budget_status import Spend
-from privacy.contract import PrivacyTerms
+from privacy.budget_status import Spend, epsilon_up
+from privacy.contract import PrivacyTerms, decimal_text
 from privacy.errors import PrivacyError
 from privacy.noise import SecureNoise
 from privacy.training import train
@@ -225,8 +226,9 @@ class Participant:
         return Reply(self.folder.institution, (self._sign(proof).data,), (data,))
 
     def declared(self, terms: PrivacyTerms, spend: Spend) -> SpendForm:
-        """The public record of a spend."""
-        known = terms.to_record() | spend.to_record()
+        """The public record of a spend: the cohort's lifetime epsilon, at the contract's delta."""
+        epsilon = epsilon_up(Fraction(spend.mu2_after), terms.delta)
+        known = spend.to_record() | terms.to_record() | {"epsilon": decimal_text(epsilon)}
         return SpendForm.model_validate({name: known[name] for name in SpendForm.model_fields})
 
     # verify
@@ -257,7 +259,7 @@ class Participant:
         record = Verdict(
             v=1, type="verdict", ledger=chain.ledger, author=self.folder.institution,
             job=job.job, round=context.round, attempt=context.attempt, digest=signed[0],
-            findings=findings(
+            reveals=revealed_set_digest(proofs), findings=findings(
                 context, examined, self.validator(job), self.folder.institution
             ),
         )  # fmt: skip

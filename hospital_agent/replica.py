@@ -22,7 +22,7 @@ from ledger.chain import Chain
 from ledger.entry import Entry
 from ledger.merkle import Frontier
 from ledger.note import Checkpoint
-from ledger.records import Job, JobEnd, Result
+from ledger.records import Job, JobEnd, Proof, Result
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS blocks (
@@ -81,6 +81,11 @@ class Replica:
             newest = connection.execute("SELECT max(height) FROM blocks").fetchone()[0]
         return -1 if newest is None else int(newest)
 
+    def block(self, height: int) -> Block:
+        """A verified block."""
+        with self._connect() as connection:
+            return _read_block(connection, height)
+
     def cosignature(self, header: Header) -> str | None:
         """The line that was signed for this very block, or None where none was at its height.
 
@@ -130,6 +135,14 @@ class Replica:
     def results(self, job: str) -> list[Result]:
         """The job's results, oldest first."""
         return [r for e in self.entries("result", job) if isinstance(r := e.record, Result)]
+
+    def proofs(self) -> Iterator[Proof]:
+        """All proofs, newest first, read as they are asked for."""
+        query = "SELECT body FROM entries WHERE type = 'proof' ORDER BY idx DESC"
+        with self._connect() as connection:
+            for (body,) in connection.execute(query):
+                if isinstance(record := _entry(body).record, Proof):
+                    yield record
 
     def steps(self, job: str) -> Sequence[EarlierStep]:
         """The steps of the job's reveals so far."""

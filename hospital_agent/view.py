@@ -1,6 +1,7 @@
 """What the round rules ask of the ledger, answered from this hospital's verified copy."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from consortium import weights as weight_forms
 from consortium.contract import initial_model
@@ -11,7 +12,7 @@ from hospital_agent.replica import Replica
 from ledger.chain import Chain
 from ledger.content import Weights, model_hash
 from ledger.errors import ContentInvalid, ContentMissing
-from ledger.records import Job, MemberForm, Policy, Result
+from ledger.records import Job, MemberForm, Policy, Proof, Result
 
 Fetch = Callable[[str, str], bytes]
 """From the consortium's API: (kind, digest) to bytes; kind is ``content`` or ``models``."""
@@ -35,11 +36,14 @@ class ReplicaView:
         Raises:
             JobUnknown: before the genesis.
         """
-        if self._chain is None or self._chain.header.height != self.replica.height():
-            self._chain = self.replica.chain()
-        if self._chain is None:
+        chain = self._chain or self.replica.chain()
+        if chain is None:
             raise JobUnknown("this hospital knows no ledger yet", "let its witness catch up")
-        return self._chain
+        for height in range(chain.header.height + 1, self.replica.height() + 1):
+            chain = replace(chain)  # whoever holds the one before keeps it as it was
+            chain.follow(self.replica.block(height))
+        self._chain = chain
+        return chain
 
     @property
     def ledger(self) -> str:
@@ -76,6 +80,10 @@ class ReplicaView:
     def steps(self, job: str) -> Sequence[EarlierStep]:
         """Steps of the job's earlier reveals."""
         return self.replica.steps(job)
+
+    def proofs(self) -> Iterable[Proof]:
+        """All proofs, newest first."""
+        return self.replica.proofs()
 
     def model(self, name: str) -> Weights:
         """A model by its hash; a job's initial model is made anew."""

@@ -7,10 +7,11 @@ before it is sent. It never signs on anybody's word, the coordinator's included.
 """
 
 import time
+from dataclasses import replace
 
 from consortium.enrolment import check_member
 from consortium.rounds.replay import Checked, check_block
-from hospital_agent.errors import ForkRefused, GenesisRefused, OwnRecordChanged
+from hospital_agent.errors import ClocksDiffer, ForkRefused, GenesisRefused, OwnRecordChanged
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.ledger_api import LedgerApi
 from hospital_agent.rounds import RoundMemory
@@ -20,6 +21,8 @@ from ledger.chain import Chain
 from ledger.keys import Role
 from ledger.note import cosign
 from ledger.records import Close, Commitment, Verdict
+
+CLOCK_TOLERANCE_S = 300
 
 
 class Witness:
@@ -53,14 +56,19 @@ class Witness:
         return newest
 
     def _sign(self, block: Block) -> str:
-        chain = self._view.replica.chain()
-        if chain is None:
+        if self._view.replica.height() < 0:
             chain = self._begin(block)
             checked = Checked()
         else:
+            chain = replace(self._view.refresh())
             chain.follow(block)
             checked = check_block(self._view, block.entries)
             self._check_own(block)
+        if block.header.time > time.time() + CLOCK_TOLERANCE_S:
+            raise ClocksDiffer(
+                "the block's time lies in the future",
+                "set both clocks (NTP); a block is never signed ahead of its time",
+            )
         if checked.model is not None:
             self._folder.models.put(checked.model)
         line = cosign(

@@ -165,7 +165,9 @@ class Chain:
         )  # fmt: skip
         if block.checkpoint != checkpoint:
             raise _invalid("the checkpoint is not this block's tree head")
-        verify_note(block.signature, COORDINATOR, self.coordinator[Role.COSIGN], checkpoint.text())
+        verify_note(
+            block.signature, checkpoint.origin, self.coordinator[Role.COSIGN], checkpoint.text()
+        )
         self.header, self.checkpoint, self.frontier = header, checkpoint, frontier
 
     def certify(self, lines: Iterable[str]) -> list[str]:

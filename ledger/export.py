@@ -1,6 +1,5 @@
 """Writes a ledger as a folder that an auditor takes away and verifies alone."""
 
-import csv
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from ledger import canonical
 from ledger.block import Block
@@ -16,9 +15,8 @@ from ledger.errors import ExportExists, LedgerMissing
 from ledger.keys import KeyRing, Role
 from ledger.manifest import MANIFEST_DOMAIN
 from ledger.records import COORDINATOR, schemas
+from ledger.rendering import COLUMNS, line, row
 from ledger.store import LedgerStore
-
-_COLUMNS = ("index", "height", "type", "author", "job", "round", "code", "leaf_hash")
 
 
 @dataclass(frozen=True)
@@ -65,16 +63,15 @@ def _write(store: LedgerStore, keys: KeyRing, folder: Path, last: int) -> Export
         _open(folder, "blocks.jsonl", parts) as blocks_file,
         _open(folder, "entries.csv", parts) as csv_file,
     ):
-        rows = csv.writer(csv_file, lineterminator="\n")
-        rows.writerow(_COLUMNS)
+        csv_file.write(line(COLUMNS).decode())
         for block in store.blocks():
             if block.header.height > last:
                 break
             for position, entry in enumerate(block.entries):
                 entries_file.write(entry.data.decode() + "\n")
-                rows.writerow(_row(block, position))
-            line = block_line(block, store.cosignatures(block.header.height))
-            blocks_file.write(line.decode() + "\n")
+                csv_file.write(line(row(block, position)).decode())
+            form = block_line(block, store.cosignatures(block.header.height))
+            blocks_file.write(form.decode() + "\n")
             entries += len(block.entries)
     with _open(folder, "schemas.json", parts) as file:
         file.write(canonical.dumps(schemas()).decode() + "\n")
@@ -117,15 +114,6 @@ def block_line(block: Block, cosignatures: list[str]) -> bytes:
             "cosignatures": cosignatures,
         }
     )
-
-
-def _row(block: Block, position: int) -> list[Any]:
-    entry = block.entries[position]
-    body = entry.record.body()
-    return [
-        block.header.first + position, block.header.height, body["type"], body["author"],
-        body.get("job", ""), body.get("round", ""), body.get("code", ""), entry.leaf.hex(),
-    ]  # fmt: skip
 
 
 class _Part:

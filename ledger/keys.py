@@ -5,6 +5,7 @@ can join without a new format. All four roles are Ed25519 today; the VRF of RFC 
 same key form. Signatures cover a domain line, so that none can be replayed in another role.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -98,17 +99,24 @@ class KeyRing:
         return self.keys[role]
 
     @staticmethod
-    def open(folder: Path, roles: Iterable[Role] = tuple(Role)) -> "KeyRing":
-        """Reads the keys in ``folder``; makes those that are missing.
+    def open(folder: Path, roles: Iterable[Role] = tuple(Role), *, make: bool = True) -> "KeyRing":
+        """Reads the keys in ``folder``; makes those that are missing where ``make`` allows it.
+
+        An institution that stands on a ledger must never make a new key by itself.
 
         Raises:
-            KeyInvalid: if a key file is readable by others, or damaged.
+            KeyInvalid: if a key file is missing, readable by others, or damaged.
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return KeyRing({role: _open_key(folder / f"{role}.key", role) for role in roles})
+        return KeyRing({role: _open_key(folder / f"{role}.key", role, make) for role in roles})
 
 
-def _open_key(path: Path, role: Role) -> SecretKey:
+def _open_key(path: Path, role: Role, make: bool) -> SecretKey:
+    if not path.exists() and not make:
+        raise KeyInvalid(
+            f"the private key {path.name} is missing",
+            "restore it from your backup; if it is lost, enrol with new keys",
+        )
     if not path.exists():
         _write_secret(path, os.urandom(32))
     if path.stat().st_mode & 0o077:
@@ -126,14 +134,16 @@ def _open_key(path: Path, role: Role) -> SecretKey:
 
 
 def _write_secret(path: Path, seed: bytes) -> None:
-    partial = path.with_suffix(".new")
+    partial = path.with_suffix(f".{os.getpid()}.new")
     partial.unlink(missing_ok=True)
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(seed.hex() + "\n")
         file.flush()
         os.fsync(file.fileno())
-    partial.rename(path)
+    with contextlib.suppress(FileExistsError):  # another process was faster: its key counts
+        os.link(partial, path)
+    partial.unlink()
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

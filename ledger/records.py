@@ -267,10 +267,11 @@ class Finding(_Form):
 
 
 class Verdict(RoundRecord):
-    """One validator's findings on all proofs of a round."""
+    """One validator's findings on all proofs of a round; ``reveals`` is the set it was shown."""
 
     type: Literal["verdict"]
     digest: Digest
+    reveals: Digest
     findings: Annotated[tuple[Finding, ...], Field(max_length=1000, strict=False)]
 
 

@@ -9,7 +9,7 @@ from ledger.errors import RecordInvalid
 from ledger.keys import KeyRing, Role
 from ledger.merkle import Frontier
 from ledger.note import Checkpoint, sign_note
-from ledger.records import COORDINATOR, Genesis
+from ledger.records import Genesis
 
 
 def genesis_block(entry: Entry, keys: KeyRing) -> Block:
@@ -63,5 +63,5 @@ def _finish(
         origin(header.ledger), frontier.size, frontier.root(), header.epoch, header.height,
         bytes.fromhex(header.hash),
     )  # fmt: skip
-    signature = sign_note(COORDINATOR, keys[Role.COSIGN], checkpoint.text())
+    signature = sign_note(checkpoint.origin, keys[Role.COSIGN], checkpoint.text())
     return Block(header, entries, checkpoint, signature, parent_cert)

@@ -205,6 +205,18 @@ class LedgerStore:
             rows = connection.execute(query).scalars()
             return [Entry(bytes(body)) for body in rows]
 
+    def newest_first(self, type: str) -> Iterator[Entry]:
+        """Entries of one type, newest first, read as they are asked for."""
+        query = (
+            select(schema.entries.c.body)
+            .where(schema.entries.c.type == type)
+            .order_by(schema.entries.c.idx.desc())
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execution_options(yield_per=64).execute(query).scalars()
+            for body in rows:
+                yield Entry(bytes(body))
+
     def _refresh(self, connection: Connection) -> Chain:
         newest = connection.execute(select(func.max(schema.blocks.c.height))).scalar()
         if newest is None:

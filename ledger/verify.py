@@ -2,7 +2,8 @@
 
 In this order: the genesis (against the pinned fingerprint), every block (entries' form and
 signatures, Merkle root, header, checkpoint, the certificate of the block before), the quorum of
-the members in force on every block, then the signed manifest and the digest of every file.
+the members in force on every block, the rendering in ``entries.csv``, then the signed manifest and
+the digest of every file (``schemas.json`` stands on the exporter's word alone).
 The first thing that fails is named, with how far verification got.
 """
 
@@ -22,6 +23,8 @@ from ledger.keys import PublicKey, Role
 from ledger.manifest import FILES, MANIFEST_DOMAIN
 from ledger.note import Checkpoint
 from ledger.quorum import quorum
+from ledger.rendering import COLUMNS, row
+from ledger.rendering import line as line_of
 
 _LONGEST_LINE = 64 * 1024 * 1024
 
@@ -52,9 +55,9 @@ def verify_export(folder: Path, pinned: str | None = None) -> Verified:
     with (
         (folder / "blocks.jsonl").open("rb") as blocks,
         (folder / "entries.jsonl").open("rb") as entries,
+        (folder / "entries.csv").open("rb") as rendering,
     ):
-        verified = _check_blocks(blocks, entries, pinned)
-    chain, summary = verified
+        chain, summary = _check_blocks(blocks, entries, rendering, pinned)
     _check_manifest(folder, chain, summary)
     return summary
 
@@ -72,11 +75,12 @@ def _check_names(folder: Path) -> None:
 
 
 def _check_blocks(
-    blocks: BinaryIO, entries: BinaryIO, pinned: str | None
+    blocks: BinaryIO, entries: BinaryIO, rendering: BinaryIO, pinned: str | None
 ) -> tuple[Chain, Verified]:
     chain: Chain | None = None
     fewest, total = 0, 0
     entry_lines = _lines(entries, "entries.jsonl")
+    _check_rendering(rendering, line_of(COLUMNS), "its head")
     for number, line in enumerate(_lines(blocks, "blocks.jsonl")):
         place = f"blocks.jsonl line {number + 1} (height {number})"
         try:
@@ -88,6 +92,9 @@ def _check_blocks(
             signers = chain.certify(cosignatures)
             if cosignatures != sorted(cosignatures):
                 raise BlockInvalid("the cosignatures are not sorted", "use the original export")
+            for position in range(len(block.entries)):
+                index = block.header.first + position
+                _check_rendering(rendering, line_of(row(block, position)), f"the row of {index}")
         except LedgerError as error:
             error.what = (
                 f"{place}: {error.what}. Verified before it: {number} blocks, {total} entries"
@@ -99,6 +106,8 @@ def _check_blocks(
         raise _invalid("blocks.jsonl holds no block")
     if next(entry_lines, None) is not None:
         raise _invalid(f"entries.jsonl line {total + 1} belongs to no block")
+    if rendering.read(1):
+        raise _invalid("entries.csv holds more rows than there are entries")
     members = len(chain.members)
     return chain, Verified(
         ledger=chain.ledger,
@@ -110,6 +119,11 @@ def _check_blocks(
         quorum=quorum(members),
         fewest_cosigners=fewest,
     )
+
+
+def _check_rendering(rendering: BinaryIO, expected: bytes, what: str) -> None:
+    if rendering.read(len(expected)) != expected:
+        raise _invalid(f"entries.csv: {what} is not what the signed entries say")
 
 
 def _parse_block(line: bytes, entry_lines: Iterator[bytes]) -> tuple[Block, list[str]]:

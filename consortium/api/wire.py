@@ -34,7 +34,7 @@ def block_from_wire(content: Any) -> Block:
             str(content["signature"]),
             tuple(str(line) for line in content["parent_cert"]),
         )
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, UnicodeError):
         raise BlockInvalid(
             "the API's block is malformed", "run the same version on both sides"
         ) from None

@@ -20,8 +20,9 @@ from consortium.coordinator.view import StoreView
 from consortium.errors import RoundInvalid
 from consortium.phases import Phase, Reply, Request
 from consortium.rounds.checks import Reveal, RoundContext, examine
-from consortium.rounds.commitment import closed_set_digest
+from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
 from consortium.rounds.replay import (
+    ATTEMPT,
     check_block,
     check_record,
     released_model,
@@ -34,10 +35,9 @@ from ledger.entry import Entry, sign_record
 from ledger.errors import LedgerError
 from ledger.keys import KeyRing, Role
 from ledger.quorum import quorum
-from ledger.records import Job, JobEnd, Proof, Record, Result
+from ledger.records import Job, JobEnd, Proof, Record, Result, Verdict
 
 PHASE_SECONDS = 600.0
-ATTEMPT = 1
 
 
 @dataclass(frozen=True)
@@ -215,6 +215,7 @@ class ProofOfLearning(Strategy):
                     record = entry.record
                     closed = now.digest if now.records.commitments else None
                     check_record(now.context, record, closed)
+                    self._fits(record)
                     self._take_update(record, reply)
                 except (LedgerError, RoundInvalid, AssertionError):
                     continue
@@ -222,6 +223,15 @@ class ProofOfLearning(Strategy):
                     have.add((record.type, record.author))
                     entries.append(entry)
         now.records = RoundRecords.sort(entries)
+
+    def _fits(self, record: Record) -> None:
+        """Drops what no block could hold: a reveal without closing, a verdict on other reveals."""
+        closed = {entry.record.author for entry in self._now.records.closes}
+        if isinstance(record, Proof) and record.author not in closed:
+            raise RoundInvalid("a reveal without closing", "close the set first")
+        seen = revealed_set_digest(self._now.records.proofs)
+        if isinstance(record, Verdict) and record.reveals != seen:
+            raise RoundInvalid("a verdict on other reveals", "verify what this round revealed")
 
     def _take_update(self, record: Record, reply: Reply) -> None:
         if not isinstance(record, Proof):

@@ -1,6 +1,6 @@
 """What the round rules ask of the ledger, answered from the coordinator's own database."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -10,7 +10,7 @@ from consortium.models import ModelStore
 from consortium.rounds.near_copy import EarlierStep
 from ledger.content import ContentStore, Weights
 from ledger.entry import Entry
-from ledger.records import Job, MemberForm, Policy, Result
+from ledger.records import Job, MemberForm, Policy, Proof, Result
 from ledger.store import LedgerStore
 
 
@@ -67,6 +67,12 @@ class StoreView:
         self._steps.setdefault(job, []).extend(
             EarlierStep(name, steps[name]) for name in sorted(steps)
         )
+
+    def proofs(self) -> Iterable[Proof]:
+        """All proofs, newest first."""
+        for entry in self.store.newest_first("proof"):
+            if isinstance(record := _parsed(entry.data).record, Proof):
+                yield record
 
     def model(self, name: str) -> Weights:
         """A model by its hash; a job's initial model is made when first asked for."""

@@ -32,8 +32,7 @@ from ledger.content import Weights, digest, model_hash
 from ledger.entry import Entry
 from ledger.errors import LedgerError
 from ledger.keys import Role
-from ledger.records import Commitment, Job, MemberForm, Participant, Proof
-from privacy.budget_status import epsilon_up
+from ledger.records import Commitment, Job, MemberForm, Participant, Proof, Spend
 from privacy.contract import PrivacyTerms
 from privacy.errors import PrivacyError
 from privacy.gaussian import epsilon_of, mu_squared_of_round
@@ -43,7 +42,6 @@ from sml.mapping import MappingGroup, SecureMapping
 from sml.vrf import verify as verify_vrf
 
 ACCEPTED = "Accepted"
-_SHOWN = Decimal("0.0001")  # the digits to which an epsilon is shown
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,8 @@ class RoundContext:
 
     ``base`` is the hash of the final block that the round starts from; ``model`` the current
     global model W_t (float32 arrays by name); ``groups`` the axes that the secure mapping
-    permutes; ``earlier`` the steps of the earlier reveals of this job.
+    permutes; ``earlier`` the steps of the earlier reveals of this job; ``spent`` what each
+    institution declared in its last proof for this task.
     """
 
     ledger: str
@@ -64,6 +63,7 @@ class RoundContext:
     model: Weights
     groups: tuple[MappingGroup, ...]
     earlier: Sequence[EarlierStep] = field(default=(), repr=False)
+    spent: Mapping[str, Spend] = field(default_factory=dict)
 
     def participant(self, institution: str) -> Participant | None:
         """The institution's part in the job, if it has one."""
@@ -130,7 +130,7 @@ def _check_one(
     weights = _unmapped(context, mapping, reveal.update)
     try:
         _step(context, participant, weights)
-        _privacy(participant, proof)
+        _privacy(context, participant, proof)
     except _Failed as failed:
         return Examined(str(failed), weights)
     return Examined(ACCEPTED, weights)
@@ -231,10 +231,10 @@ def _step(context: RoundContext, participant: Participant, weights: Weights) -> 
         raise _Failed("StepTooLarge")
 
 
-def _privacy(participant: Participant, proof: Proof) -> None:
+def _privacy(context: RoundContext, participant: Participant, proof: Proof) -> None:
     terms, spend = participant.terms, proof.spend
     declared = spend.model_dump(
-        include={"steps", "sample_rate", "noise_multiplier", "clip", "normaliser"}
+        include={"steps", "sample_rate", "noise_multiplier", "clip", "normaliser", "delta"}
     )
     agreed = {name: getattr(terms, name) for name in declared}
     cost = mu_squared_of_round(privacy_terms(participant))
@@ -248,8 +248,13 @@ def _privacy(participant: Participant, proof: Proof) -> None:
         raise _Failed("PrivacyClaimInvalid") from None
     if declared != agreed or off > max(cost / 10**12, Fraction(1, 10**18)) or flattered:
         raise _Failed("PrivacyClaimInvalid")
-    lifetime = epsilon_up(Fraction(spend.mu2_after), Decimal(spend.delta))
-    if abs(lifetime - Decimal(spend.epsilon)) > _SHOWN:
+    # Within one cohort, what was spent before is at least what its last proof declared.
+    last = context.spent.get(proof.author)
+    if (
+        last is not None
+        and last.cohort == spend.cohort
+        and Fraction(spend.mu2_before) < Fraction(last.mu2_after)
+    ):
         raise _Failed("PrivacyClaimInvalid")
 
 

@@ -11,7 +11,6 @@ from hashlib import sha256
 
 from ledger import canonical
 from ledger.entry import Entry
-from ledger.records import Commitment
 
 
 def commitment_hash(
@@ -45,8 +44,14 @@ def commitment_hash(
 
 def closed_set_digest(commitments: Sequence[Entry]) -> str:
     """Digest of the set of commitment entries, whatever their order."""
-    authors: dict[str, str] = {}
-    for entry in commitments:
-        assert isinstance(entry.record, Commitment)
-        authors[entry.record.author] = entry.leaf.hex()
-    return sha256(b"medpole/closed-set/v1\n" + canonical.dumps(authors)).hexdigest()
+    return _set_digest(b"medpole/closed-set/v1\n", commitments)
+
+
+def revealed_set_digest(proofs: Sequence[Entry]) -> str:
+    """Digest of the set of proofs that a validator was shown: all must have seen the same."""
+    return _set_digest(b"medpole/revealed-set/v1\n", proofs)
+
+
+def _set_digest(domain: bytes, entries: Sequence[Entry]) -> str:
+    leaves = {entry.record.author: entry.leaf.hex() for entry in entries}
+    return sha256(domain + canonical.dumps(leaves)).hexdigest()

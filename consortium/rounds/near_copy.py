@@ -39,7 +39,7 @@ class EarlierStep:
 
 
 def threshold(a: Participant, b: Participant, parameters: int, false_alarm: float) -> float:
-    """The correlation above which an honest-looking pair is taken for a copy.
+    """The correlation, of either sign, beyond which a pair is taken for a copy.
 
     An honest step is signal plus noise, its ratio at most lambda = sqrt(T) B / (sigma sqrt(p))
     for T steps, normaliser B, noise multiplier sigma and p parameters: each patient's clipped
@@ -85,7 +85,7 @@ def near_copies(
             outside = [steps[name] for name in names if name not in (a, b)]
             limit = threshold(participants[a], participants[b], size, false_alarm)
             limit = limit if outside else _CERTAIN
-            if correlation(residual(steps[a], outside), residual(steps[b], outside)) > limit:
+            if abs(correlation(residual(steps[a], outside), residual(steps[b], outside))) > limit:
                 copies |= {a, b}
         outside = [steps[name] for name in names if name != a]
         # Thousands of earlier steps are thousands of chances: each round's share one pair's.
@@ -119,8 +119,8 @@ def _copies_earlier(
     norms = np.linalg.norm(all_steps, axis=1) * np.linalg.norm(own)
     rough = all_steps @ own / np.where(norms > 0, norms, 1.0)
     return any(
-        correlation(own, residual(earlier[i].step, outside)) > limit[i]
-        for i in np.flatnonzero(rough > limit - 1e-6).tolist()
+        abs(correlation(own, residual(earlier[i].step, outside))) > limit[i]
+        for i in np.flatnonzero(np.abs(rough) > limit - 1e-6).tolist()
     )
 
 

@@ -5,7 +5,7 @@ A block holds either one job, or one attempt at one round (all that was signed, 
 or one job's end.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from consortium.contract import check_job, task_groups
 from consortium.errors import RoundInvalid
 from consortium.rounds.aggregation import average_of_rounds
 from consortium.rounds.checks import Examined, Reveal, RoundContext, examine
-from consortium.rounds.commitment import closed_set_digest
+from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
 from consortium.rounds.near_copy import EarlierStep
 from consortium.rounds.result import RoundRecords, derive_result
 from ledger.content import Weights, model_hash
@@ -33,6 +33,7 @@ from ledger.records import (
     Record,
     Refusal,
     Result,
+    Spend,
     Verdict,
 )
 
@@ -69,6 +70,9 @@ class LedgerView(Protocol):
     def results(self, job: str) -> Sequence[Result]:
         """The job's results, oldest first."""
 
+    def proofs(self) -> Iterable[Proof]:
+        """All proofs, newest first."""
+
     def model(self, name: str) -> Weights:
         """A model by its hash."""
 
@@ -101,7 +105,22 @@ def round_context(view: LedgerView, job: Job, round: int, attempt: int) -> Round
         model=view.model(current_model(job, view.results(job.job))),
         groups=task_groups(job),
         earlier=view.steps(job.job),
+        spent=last_spends(view, job),
     )
+
+
+def last_spends(view: LedgerView, job: Job) -> dict[str, Spend]:
+    """What each participant declared in its newest proof for the job's task."""
+    jobs = {other.job for other in view.jobs() if other.task == job.task}
+    missing = {participant.institution for participant in job.participants}
+    spends: dict[str, Spend] = {}
+    for proof in view.proofs():
+        if proof.author in missing and proof.job in jobs:
+            spends[proof.author] = proof.spend
+            missing.discard(proof.author)
+        if not missing:
+            break
+    return spends
 
 
 def current_model(job: Job, results: Sequence[Result]) -> str:
@@ -136,9 +155,9 @@ def check_block(view: LedgerView, entries: Sequence[Entry]) -> Checked:
 def released_model(view: LedgerView, job: Job, results: Sequence[Result]) -> Weights:
     """The model that a job gives out: the mean of its rounds' models from `average_from` on.
 
-    A job stopped before that gives out its newest model.
+    Void rounds do not count. A job stopped before that gives out its newest model.
     """
-    averaged = [r.model_after for r in results if r.round >= job.average_from]
+    averaged = [r.model_after for r in results if r.round >= job.average_from and not r.void]
     return average_of_rounds(
         [view.model(name) for name in averaged or [current_model(job, results)]]
     )
@@ -232,8 +251,12 @@ def _check_records(context: RoundContext, records: RoundRecords) -> None:
             check_record(context, entry.record, digest)
     committed = {entry.record.author for entry in records.commitments}
     closed = {entry.record.author for entry in records.closes}
-    if not closed | {entry.record.author for entry in records.proofs} <= committed:
-        raise _invalid("an institution went on without a commitment")
+    if not {entry.record.author for entry in records.proofs} <= closed <= committed:
+        raise _invalid("an institution went on without a commitment, or without closing")
+    seen = revealed_set_digest(records.proofs)
+    for entry in records.verdicts:
+        if isinstance(entry.record, Verdict) and entry.record.reveals != seen:
+            raise _invalid(f"{entry.record.author} verified another set of reveals")
     if records.proofs and len(closed) < quorum(len(context.members)):
         raise _invalid("updates were revealed before a quorum had closed the set")
 

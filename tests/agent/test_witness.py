@@ -11,10 +11,10 @@ from consortium.errors import EnrolmentInvalid, RoundInvalid
 from consortium.phases import Phase
 from hospital_agent.cohort import Cohort
 from hospital_agent.enrolment import enrol, sign_genesis
-from hospital_agent.errors import ForkRefused, GenesisRefused, OwnRecordChanged
+from hospital_agent.errors import ClocksDiffer, ForkRefused, GenesisRefused, OwnRecordChanged
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.replica import Replica
-from hospital_agent.witness import Witness
+from hospital_agent.witness import CLOCK_TOLERANCE_S, Witness
 from ledger.block import Block
 from ledger.content import model_hash
 from ledger.entry import Entry, assemble, record_signature, sign_record
@@ -105,6 +105,21 @@ def test_killed_before_storing_it_has_signed_nothing(
 
 def kill(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_block_dated_ahead_of_the_clock_is_not_signed(
+    after_verify: Consortium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    four = after_verify
+    four.propose(four.result()[0])
+    early = four.api.blocks[-1].header.time - CLOCK_TOLERANCE_S
+    monkeypatch.setattr("hospital_agent.witness.time.time", lambda: early - 1)
+    with pytest.raises(ClocksDiffer):
+        four.witness(ONE).step()
+    assert lines_at(four, 2) == {}
+    monkeypatch.setattr("hospital_agent.witness.time.time", lambda: early)
+    four.witness(ONE).step()
+    assert set(lines_at(four, 2)) == {ONE}
 
 
 # forks

@@ -94,7 +94,7 @@ CHECKPOINT_CHANGES = {
 @pytest.mark.parametrize("field", CHECKPOINT_CHANGES)
 def test_every_field_of_the_checkpoint_is_checked(chain: Chain, block: Block, field: str) -> None:
     head = replace(block.checkpoint, **{field: CHECKPOINT_CHANGES[field]})
-    line = sign_note("coordinator", FOUR.coordinator[Role.COSIGN], head.text())
+    line = sign_note(head.origin, FOUR.coordinator[Role.COSIGN], head.text())
     refused(chain, replace(block, checkpoint=head, signature=line), "checkpoint")
 
 
@@ -102,12 +102,15 @@ def test_the_coordinator_signs_the_checkpoint_itself(chain: Chain, block: Block)
     text = block.checkpoint.text()
     ours, theirs = FOUR.coordinator, FOUR.members["hospital-1"]
     for name, key in [
-        ("coordinator", ours[Role.RECORD]),
-        ("coordinator", theirs[Role.COSIGN]),
+        (block.checkpoint.origin, ours[Role.RECORD]),
+        (block.checkpoint.origin, theirs[Role.COSIGN]),
+        ("coordinator", ours[Role.COSIGN]),
         ("hospital-1", theirs[Role.COSIGN]),
     ]:
         refused(chain, replace(block, signature=sign_note(name, key, text)))
-    refused(chain, replace(block, signature=cosign("coordinator", ours[Role.COSIGN], text, 1)))
+    refused(
+        chain, replace(block, signature=cosign(block.checkpoint.origin, ours[Role.COSIGN], text, 1))
+    )
     refused(chain, replace(block, signature=""))
 
 
@@ -123,7 +126,7 @@ def with_certificate(chain: Chain, lines: list[str]) -> Block:
     frontier = chain.frontier.copy()
     frontier.append(block.header.leaf)
     head = replace(head, root=frontier.root())
-    line = sign_note("coordinator", FOUR.coordinator[Role.COSIGN], head.text())
+    line = sign_note(head.origin, FOUR.coordinator[Role.COSIGN], head.text())
     return replace(block, checkpoint=head, signature=line)
 
 

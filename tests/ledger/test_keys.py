@@ -25,6 +25,14 @@ def test_keys_are_made_once_and_closed_to_others(tmp_path: Path) -> None:
     assert len({ring[r].public.public for r in Role}) == len(Role)
 
 
+def test_an_institution_on_a_ledger_never_makes_a_new_key(tmp_path: Path) -> None:
+    with pytest.raises(KeyInvalid, match="missing"):
+        KeyRing.open(tmp_path, make=False)
+    assert not list(tmp_path.iterdir())
+    made = KeyRing.open(tmp_path)
+    assert KeyRing.open(tmp_path, make=False)[Role.COSIGN].seed == made[Role.COSIGN].seed
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
 def test_a_key_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
     KeyRing.open(tmp_path)

@@ -44,7 +44,7 @@ BODIES: list[dict[str, Any]] = [
         **PLACE, "type": "proof", "digest": D, "update": D, "vrf_proof": "cd" * 80, "salt": D,
         "spend": SPEND,
     },
-    {**PLACE, "type": "verdict", "digest": D, "findings": [FINDING]},
+    {**PLACE, "type": "verdict", "digest": D, "reveals": D, "findings": [FINDING]},
     {
         **OURS, "type": "result", "base": D, "digest": None, "model_before": D, "model_after": D,
         "void": False,

@@ -1,6 +1,6 @@
 """Rounds made of values: no training, no folders, no ledger. Every key comes from its name."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from hashlib import sha256
@@ -11,7 +11,7 @@ import numpy as np
 from consortium import weights as weight_forms
 from consortium.contract import JobOrder, make_job, task_groups
 from consortium.rounds.checks import Reveal, RoundContext, privacy_terms, round_alpha
-from consortium.rounds.commitment import closed_set_digest, commitment_hash
+from consortium.rounds.commitment import closed_set_digest, commitment_hash, revealed_set_digest
 from consortium.rounds.result import RoundRecords
 from ledger.content import Weights, digest, model_hash
 from ledger.entry import Entry, sign_record
@@ -218,9 +218,16 @@ def signed(record: Any) -> Entry:
 
 
 def verdict(
-    context: RoundContext, author: str, set_digest: str, findings: Iterable[Finding]
+    context: RoundContext,
+    author: str,
+    set_digest: str,
+    findings: Iterable[Finding],
+    proofs: Sequence[Entry] = (),
 ) -> Entry:
-    body = in_round(context, author, type="verdict", digest=set_digest, findings=tuple(findings))
+    body = in_round(
+        context, author, type="verdict", digest=set_digest, reveals=revealed_set_digest(proofs),
+        findings=tuple(findings),
+    )  # fmt: skip
     return signed(Verdict.model_validate(body))
 
 
@@ -231,12 +238,14 @@ def close(context: RoundContext, author: str, set_digest: str) -> Entry:
 def all_records(context: RoundContext, revealed: Revealed) -> RoundRecords:
     """What four honest hospitals sign."""
     everybody = [p.institution for p in context.job.participants]
+    proofs = tuple(revealed.reveals[name].proof for name in sorted(revealed.reveals))
+    shown = sorted(revealed.reveals)
     return RoundRecords(
         commitments=revealed.commitments,
         closes=tuple(close(context, name, revealed.digest) for name in everybody),
-        proofs=tuple(revealed.reveals[name].proof for name in sorted(revealed.reveals)),
+        proofs=proofs,
         verdicts=tuple(
-            verdict(context, name, revealed.digest, honest_findings(name, sorted(revealed.reveals)))
+            verdict(context, name, revealed.digest, honest_findings(name, shown), proofs)
             for name in everybody
         ),
     )

@@ -12,6 +12,7 @@ from consortium.rounds.near_copy import (
     correlation,
     near_copies,
     residual,
+    threshold,
 )
 
 JOB = make_example_job(5)
@@ -42,11 +43,29 @@ def test_honest_steps_are_no_copies(seed: int) -> None:
 
 
 @pytest.mark.parametrize("added", [0.0, 0.1, 0.3])
-@pytest.mark.parametrize("scale", [1.0, 0.01, 50.0])
+@pytest.mark.parametrize("scale", [1.0, 0.01, 50.0, -1.0])
 def test_a_copy_is_found_and_both_are_named(added: float, scale: float) -> None:
     steps = steps_of(1)
     steps["hospital-4"] = scale * copied(steps["hospital-2"], added)
     assert found(steps) == {"hospital-2", "hospital-4"}
+
+
+def test_the_threshold_leaves_room_for_honest_pairs_only() -> None:
+    one, other = JOB.participants[:2]
+    noise = 3.719 / np.sqrt(SIZE)  # what pure noise reaches once in 10,000 pairs, about
+    limit = threshold(one, other, SIZE, FALSE_ALARM)
+    assert noise < limit < 1
+    assert threshold(one, other, SIZE, 1e-6) > limit
+    assert threshold(one, other, 14, FALSE_ALARM) > limit
+
+
+def test_false_alarms_of_pure_noise_are_as_rare_as_agreed() -> None:
+    random, alarms, rounds = np.random.default_rng(7), 0, 4000
+    for _ in range(rounds):
+        steps = {name: random.normal(size=31) for name in names(5)}
+        alarms += len(near_copies(steps, [], PARTICIPANTS, 0.01)) > 0
+    # Ten pairs a round at 1 % would be 10 %; the room for signal makes it rarer, never more.
+    assert alarms / rounds < 0.1
 
 
 def test_of_an_earlier_step_only_the_later_is_named() -> None:
@@ -116,7 +135,7 @@ def test_the_fast_pre_pass_agrees_with_the_exact_path(
         outside = [other for n, other in steps.items() if n != name]
         own = residual(step, outside)
         exact = any(
-            correlation(own, residual(past.step, outside)) > LIMITS[past.institution]
+            abs(correlation(own, residual(past.step, outside))) > LIMITS[past.institution]
             for past in earlier
         )
         assert _copies_earlier(step, outside, earlier, LIMITS) == exact

@@ -35,7 +35,7 @@ from consortium.rounds.result import RoundRecords, derive_result
 from ledger.content import Weights, digest, model_hash
 from ledger.entry import Entry, sign_record
 from ledger.keys import Role
-from ledger.records import Job, JobEnd, MemberForm, Outcome, Policy, Refusal, Result
+from ledger.records import Job, JobEnd, MemberForm, Outcome, Policy, Proof, Refusal, Result
 
 BASE = "3d" * 32
 POLICY = Policy(quorum="floor((n+f)/2)+1", credits=CREDITS)
@@ -55,6 +55,7 @@ class View:
     models: dict[str, Weights] = field(default_factory=dict)
     updates: dict[str, bytes] = field(default_factory=dict)
     past: list[Result] = field(default_factory=list)
+    spent: list[Proof] = field(default_factory=list)
     over: bool = False
     running: bool = True
 
@@ -75,6 +76,9 @@ class View:
 
     def steps(self, job: str) -> Sequence[EarlierStep]:
         return []
+
+    def proofs(self) -> Sequence[Proof]:
+        return self.spent
 
 
 @dataclass
@@ -157,9 +161,9 @@ def test_a_coordinator_that_rewrites_a_verdict(play: Play) -> None:
     rewritten = play.records
     for author in ("hospital-3", "hospital-4"):
         said = [finding(name, code="NearCopy", score=8000) for name in names(4)]
-        rewritten = with_verdict(
-            rewritten, verdict(play.context, author, closed(play.records), said)
-        )
+        proofs = play.records.proofs
+        entry = verdict(play.context, author, closed(play.records), said, proofs)
+        rewritten = with_verdict(rewritten, entry)
     play.refused([*rewritten.all(), play.block()[-1]], "proofs.* do not follow")
 
 
@@ -247,10 +251,50 @@ def replaced(kind: str, author: str, entry: Entry) -> Callable[[RoundRecords], R
 
 
 def test_closes_before_the_reveals_need_a_quorum(play: Play) -> None:
+    records, seen = play.records, []
+    for count in (3, 2):
+        proofs = records.proofs[:count]
+        verdicts = tuple(
+            verdict(
+                play.context, name, closed(records), honest_findings(name, names(count)), proofs
+            )
+            for name in names(4)
+        )
+        seen.append(
+            replace(records, closes=records.closes[:count], proofs=proofs, verdicts=verdicts)
+        )
+    check_block(play.view, play.block(seen[0]))
+    play.refused(play.block(seen[1]), "before a quorum")
+
+
+def test_a_reveal_without_closing(play: Play) -> None:
     three = replace(play.records, closes=play.records.closes[:3])
-    check_block(play.view, play.block(three))
-    two = replace(play.records, closes=play.records.closes[:2])
-    play.refused(play.block(two), "before a quorum")
+    play.refused(play.block(three), "without closing")
+
+
+def test_verdicts_on_other_reveals(play: Play) -> None:
+    """A coordinator that shows one validator fewer reveals than the others."""
+    author = "hospital-4"
+    fewer = play.records.proofs[:3]
+    said = honest_findings(author, names(3))
+    entry = verdict(play.context, author, closed(play.records), said, fewer)
+    play.refused(play.block(with_verdict(play.records, entry)), "another set of reveals")
+
+
+def test_spending_goes_on_where_the_last_proof_ended(play: Play) -> None:
+    last = play.records.proofs[0].record
+    assert isinstance(last, Proof)
+    play.view.spent = [last]
+    context = round_context(play.view, play.context.job, play.context.round, 1)
+    assert context.spent == {last.author: last.spend}
+    proofs = {e.record.author: e for e in play.records.proofs}
+    reveals = {
+        name: Reveal(e, play.view.updates[e.record.body()["update"]]) for name, e in proofs.items()
+    }
+    examined = examine(context, play.records.commitments, reveals)
+    # It declares the same spending before as in its last proof, which already came on top of it.
+    assert examined[last.author].code == "PrivacyClaimInvalid"
+    assert all(e.code == "Accepted" for name, e in examined.items() if name != last.author)
 
 
 @pytest.mark.parametrize("kind", ["closes", "verdicts"])
@@ -276,7 +320,8 @@ def test_one_verdict_with_a_whole_quorum_of_findings(play: Play) -> None:
     said = honest_findings(author, names(4))
     stuffed = sorted([*said, *(finding("hospital-1", code="NearCopy") for _ in range(4))],
                      key=lambda f: f.institution)  # fmt: skip
-    entry = verdict(play.context, author, play.records.verdicts[0].record.body()["digest"], stuffed)
+    digest = play.records.verdicts[0].record.body()["digest"]
+    entry = verdict(play.context, author, digest, stuffed, play.records.proofs)
     play.refused(play.block(with_verdict(play.records, entry)), "once, in order")
 
 
