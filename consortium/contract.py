@@ -119,6 +119,9 @@ def check_job(job: Job, members: Mapping[str, MemberForm]) -> None:
         raise _invalid("its thresholds are not the task's")
     if job.average_from != average_from(job.rounds):
         raise _invalid("its rule for the released model is not the task's")
+    largest = max(participant.weight for participant in job.participants)
+    if len(names) > 2 and 2 * largest > sum(participant.weight for participant in job.participants):
+        raise _invalid("one participant's weight is more than half of all")
     for participant in job.participants:
         if participant.terms.rounds != job.rounds:
             raise _invalid(f"the terms of {participant.institution} are for other rounds")

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from consortium import weights as weight_forms
+from consortium.errors import RoundInvalid
 from ledger.content import Weights, model_hash
 from ledger.errors import ContentInvalid, ContentMissing
 
@@ -20,12 +21,17 @@ class ModelStore:
         return self._folder / f"{name}.safetensors"
 
     def put(self, weights: Weights) -> str:
-        """Stores a model; returns its hash. Models can be recomputed, so there is no fsync."""
+        """Stores a model durably, or mends a damaged file of it; returns its hash."""
         name = model_hash(weights)
         path = self.path(name)
-        if not path.exists():
+        try:
+            self.get(name)
+        except (ContentMissing, ContentInvalid):
             partial = path.with_suffix(f".{os.getpid()}.{os.urandom(4).hex()}")
-            partial.write_bytes(weight_forms.to_bytes(weights))
+            with partial.open("wb") as file:
+                file.write(weight_forms.to_bytes(weights))
+                file.flush()
+                os.fsync(file.fileno())
             partial.replace(path)
         return name
 
@@ -42,8 +48,14 @@ class ModelStore:
             raise ContentMissing(
                 f"model {name[:16]}… is not here", "fetch it from the consortium's API"
             ) from None
+        except RoundInvalid:
+            raise _damaged(name) from None
         if model_hash(weights) != name:
-            raise ContentInvalid(
-                f"model {name[:16]}… has changed on disk", "delete the file and fetch it again"
-            )
+            raise _damaged(name)
         return weights
+
+
+def _damaged(name: str) -> ContentInvalid:
+    return ContentInvalid(
+        f"model {name[:16]}… has changed on disk", "delete the file and fetch it again"
+    )

@@ -5,6 +5,7 @@ payload is one `ConfigRecord` of bytes (one object a message: Flower fetches obj
 a canonical head, ledger entries as they were signed, and content.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,6 +17,8 @@ from ledger import canonical
 from ledger.errors import CanonicalInvalid
 
 _RECORD = "medpole"
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}|")
+_CODE = re.compile(r"([A-Z][A-Za-z]{1,39})?")
 
 
 class Phase(StrEnum):
@@ -32,8 +35,9 @@ class Request:
     """What the coordinator asks.
 
     ``base`` is the hash of the final block that the round starts from. ``entries`` holds what the
-    phase needs of the signed records so far, ``content`` the model (train) or the mapped updates
-    in the order of the proofs (verify), ``cosignatures`` the quorum on the base block (close).
+    phase needs of the signed records so far, ``content`` the mapped updates in the order of the
+    proofs (verify), ``cosignatures`` the quorum on the base block (close). The model is not sent:
+    every hospital has it from its own copy of the ledger.
     """
 
     phase: Phase
@@ -99,7 +103,10 @@ class Reply:
         """
         head, entries, content = _unpack(payload)
         try:
-            return Reply(_text(head["institution"]), entries, content, _text(head["error"]))
+            institution, error = _text(head["institution"]), _text(head["error"])
+            if not _NAME.fullmatch(institution) or not _CODE.fullmatch(error):
+                raise TypeError
+            return Reply(institution, entries, content, error)
         except (KeyError, TypeError):
             raise _malformed() from None
 

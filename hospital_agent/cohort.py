@@ -24,16 +24,19 @@ PARTS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Cohort:
-    """One cohort. ``id`` is random: it says nothing about the patients."""
+    """One cohort. ``id`` is random; ``declared_patients`` is the round number that the data owner
+    declares in public. Neither says how many patients there are."""
 
     id: str
     task: str
     folder: Path
+    declared_patients: int
 
     @staticmethod
     def add(
-        hospital: HospitalFolder, task: str, split: Split, limit: Decimal, delta: Decimal
-    ) -> "Cohort":
+        hospital: HospitalFolder, task: str, split: Split, declared: int, limit: Decimal,
+        delta: Decimal,
+    ) -> "Cohort":  # fmt: skip
         """Stores a checked cohort and opens its lifetime budget; a cohort that is there stays.
 
         Raises:
@@ -47,7 +50,9 @@ class Cohort:
                 frame: pd.DataFrame = getattr(split, part)
                 tasks.get(task).check(frame)
                 frame.to_csv(folder / f"{part}.csv", index=False)
-            write_json(folder / "cohort.json", {"id": new_cohort_id()})
+            write_json(
+                folder / "cohort.json", {"id": new_cohort_id(), "declared_patients": declared}
+            )
         cohort = Cohort.open(hospital, task)
         if cohort.id not in hospital.budget.cohorts():
             hospital.budget.open_cohort(cohort.id, limit, delta)
@@ -67,7 +72,7 @@ class Cohort:
             raise CohortMissing(
                 f"there are no patients here for the task {task}", "add them to this hospital first"
             ) from None
-        return Cohort(str(content["id"]), task, folder)
+        return Cohort(str(content["id"]), task, folder, int(content["declared_patients"]))
 
     def frame(self, part: str) -> pd.DataFrame:
         """The raw table of a part: train, validation or test."""

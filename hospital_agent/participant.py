@@ -16,7 +16,7 @@ from consortium.errors import ConsortiumError
 from consortium.phases import Phase, Reply, Request
 from consortium.rounds.checks import Reveal, RoundContext, examine, privacy_terms, round_alpha
 from consortium.rounds.commitment import closed_set_digest, commitment_hash, revealed_set_digest
-from consortium.rounds.replay import ATTEMPT, check_record, round_context
+from consortium.rounds.replay import ATTEMPT, check_record, is_update_of, round_context
 from consortium.rounds.verdict import Validator, findings
 from consortium.tasks.errors import TaskError
 from hospital_agent.cohort import Cohort
@@ -26,6 +26,7 @@ from hospital_agent.errors import (
     JobUnknown,
     OwnCommitmentMissing,
     PhaseOutOfOrder,
+    PolicyRefused,
     SetSignedAlready,
 )
 from hospital_agent.folder import HospitalFolder
@@ -58,7 +59,7 @@ class Participant:
         self.view = ReplicaView(folder)
 
     def answer(self, request: Request) -> Reply:
-        """Answers one phase. Errors leave as codes only, in a signed refusal where one fits."""
+        """Answers one phase. Errors leave as codes only; a refusal to train is signed."""
         name = self.folder.institution
         handlers = {
             Phase.TRAIN: self._train,
@@ -72,20 +73,17 @@ class Participant:
             code = error.code
         except Exception:  # the text may hold a patient's value: only a code leaves
             code = "InternalError"
-        return Reply(name, self._refusal(request, code), (), code)
+        return Reply(name, (), (), code)
 
-    def _refusal(self, request: Request, code: str) -> tuple[bytes, ...]:
-        ledger = self.folder.ledger
-        if request.phase is not Phase.TRAIN or ledger is None:
-            return ()
-        try:
-            record = Refusal(
-                v=1, type="refusal", ledger=ledger, author=self.folder.institution,
-                job=request.job, round=request.round, attempt=request.attempt, code=code,
-            )  # fmt: skip
-            return (self._sign(record).data,)
-        except (ValueError, LedgerError):  # no such round can be named, or there is no key
-            return ()
+    def _refuse(self, request: Request, context: RoundContext, code: str) -> Reply:
+        """A signed refusal, kept: one answer to a place, whatever is asked later."""
+        record = Refusal(
+            v=1, type="refusal", ledger=context.ledger, author=self.folder.institution,
+            job=request.job, round=request.round, attempt=request.attempt, code=code,
+        )  # fmt: skip
+        entry = self._sign(record).data
+        _, kept = self.memory.keep_signed(_place(request), "refusal", code, entry)
+        return Reply(self.folder.institution, (kept,), (), code)
 
     def _sign(self, record: Record) -> Entry:
         return sign_record(record, [self.folder.keys[Role.RECORD]])
@@ -110,9 +108,17 @@ class Participant:
     def _train(self, request: Request) -> Reply:
         _, job, context = self._context(request)
         place = _place(request)
+        refused = self.memory.signed(place, "refusal")
+        if refused is not None:
+            return Reply(self.folder.institution, (refused[1],), (), refused[0])
         trained = self.memory.trained(place)
         if trained is None:
-            trained = self.memory.keep_trained(place, self._commit(job, context))
+            try:
+                trained = self.memory.keep_trained(place, self._commit(job, context))
+            except (AgentError, ConsortiumError, PrivacyError, LedgerError, TaskError) as error:
+                return self._refuse(request, context, error.code)
+            except Exception:  # the text may hold a patient's value: only a code leaves
+                return self._refuse(request, context, "InternalError")
         return Reply(self.folder.institution, (trained.commitment,))
 
     def _commit(self, job: Job, context: RoundContext) -> Trained:
@@ -149,6 +155,12 @@ class Participant:
         policy = Policy.read(self.folder.path / "policy.json")
         policy.check(job, terms.epsilon or Decimal("Infinity"))
         cohort = Cohort.open(self.folder, job.task)
+        if terms.normaliser != cohort.declared_patients:
+            raise PolicyRefused(
+                f"the job states {terms.normaliser} patients for this hospital, which declares "
+                f"{cohort.declared_patients}",
+                "submit a job with the number that the hospital declares",
+            )
         self.folder.budget.reserve(cohort.id, job.job, terms)
         return cohort
 
@@ -199,13 +211,9 @@ class Participant:
         trained, signed = self.memory.trained(place), self.memory.signed(place, "close")
         if trained is None or signed is None:
             raise PhaseOutOfOrder("nothing was committed and closed", "start with train")
-        closes = [
-            entry
-            for entry in self._members_entries(chain, request.entries, Close)
-            if isinstance(record := entry.record, Close)
-            and (record.job, record.round, record.attempt) == place
-            and record.digest == signed[0]
-        ]
+        closes = self._members_entries(chain, request.entries, Close)
+        for entry in closes:
+            check_record(context, entry.record, signed[0])
         if len(closes) < quorum(len(chain.members)):
             raise PhaseOutOfOrder(
                 "fewer members than the quorum have closed the same set",
@@ -249,6 +257,13 @@ class Participant:
         given = self.memory.signed(place, "verdict")
         if given is not None:
             return Reply(self.folder.institution, (given[1],))
+        for entry, data in zip(proofs, request.content, strict=True):
+            # No verdict on bytes that a proof does not name: the coordinator must not be able to
+            # make an honest update look bad.
+            chain.check_entry(entry)
+            check_record(context, entry.record, signed[0])
+            if not is_update_of(entry.record, data, context.model):
+                raise PhaseOutOfOrder("an update is not the one its proof names", "send that one")
         for data in request.content:
             self.folder.content.put(data)
         reveals = {

@@ -32,9 +32,13 @@ CREATE TABLE IF NOT EXISTS blocks (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS entries (
     idx INTEGER PRIMARY KEY, height INTEGER NOT NULL, type TEXT NOT NULL, job TEXT,
-    round INTEGER, body BLOB NOT NULL, leaf BLOB NOT NULL
+    round INTEGER, author TEXT, body BLOB NOT NULL, leaf BLOB NOT NULL
 ) STRICT;
+CREATE INDEX IF NOT EXISTS entries_author ON entries (author, type, idx);
 CREATE INDEX IF NOT EXISTS entries_job ON entries (job, type, round);
+CREATE TABLE IF NOT EXISTS evidence (
+    header BLOB PRIMARY KEY, checkpoint TEXT NOT NULL, signature TEXT NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS steps (
     job TEXT NOT NULL, round INTEGER NOT NULL, institution TEXT NOT NULL, step BLOB NOT NULL,
     PRIMARY KEY (job, round, institution)
@@ -114,6 +118,18 @@ class Replica:
                 raise
         return stored or line
 
+    def keep_evidence(self, block: Block) -> None:
+        """Keeps the signed head of a second block at a height that was co-signed already."""
+        row = (block.header.data(), block.checkpoint.text(), block.signature)
+        with self._connect() as connection:
+            connection.execute("INSERT OR IGNORE INTO evidence VALUES (?, ?, ?)", row)
+
+    def evidence(self) -> list[tuple[str, str]]:
+        """Checkpoint and signature of every second block that was refused."""
+        with self._connect() as connection:
+            query = "SELECT checkpoint, signature FROM evidence ORDER BY header"
+            return [(str(c), str(s)) for c, s in connection.execute(query)]
+
     def entries(self, type: str, job: str | None = None) -> list[Entry]:
         """Entries by type and job, in ledger order."""
         query, values = "SELECT body FROM entries WHERE type = ?", [type]
@@ -136,11 +152,11 @@ class Replica:
         """The job's results, oldest first."""
         return [r for e in self.entries("result", job) if isinstance(r := e.record, Result)]
 
-    def proofs(self) -> Iterator[Proof]:
-        """All proofs, newest first, read as they are asked for."""
-        query = "SELECT body FROM entries WHERE type = 'proof' ORDER BY idx DESC"
+    def proofs(self, institution: str) -> Iterator[Proof]:
+        """An institution's proofs, newest first, read as they are asked for."""
+        query = "SELECT body FROM entries WHERE author = ? AND type = 'proof' ORDER BY idx DESC"
         with self._connect() as connection:
-            for (body,) in connection.execute(query):
+            for (body,) in connection.execute(query, (institution,)):
                 if isinstance(record := _entry(body).record, Proof):
                     yield record
 
@@ -192,16 +208,16 @@ def _insert(connection: sqlite3.Connection, block: Block, line: str, checked: Ch
             "\n".join(block.parent_cert), line,
         ),
     )  # fmt: skip
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (
             header.first + position, header.height, entry.record.type,
             getattr(entry.record, "job", None), getattr(entry.record, "round", None),
-            entry.data, entry.leaf,
+            entry.record.author, entry.data, entry.leaf,
         )
         for position, entry in enumerate(block.entries)
     ]  # fmt: skip
-    rows.append((header.size, header.height, "block", None, None, header.data(), header.leaf))
-    connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    rows.append((header.size, header.height, "block", None, None, None, header.data(), header.leaf))
+    connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
     steps: Mapping[str, np.ndarray] = checked.steps or {}
     connection.executemany(
         "INSERT INTO steps VALUES (?, ?, ?, ?)",

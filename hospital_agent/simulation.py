@@ -9,6 +9,7 @@ from flwr.clientapp import ClientApp
 
 from consortium import tasks
 from consortium.baselines import Metrics, evaluate
+from consortium.simulation.options import DEFAULT_LIFETIME_EPSILON
 from consortium.tasks.task import Split
 from consortium.weights import to_torch
 from hospital_agent.cheats import CHEATS
@@ -17,10 +18,10 @@ from hospital_agent.cohort import PARTS, Cohort
 from hospital_agent.enrolment import enrol, sign_genesis
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.ledger_api import LedgerApi
-from hospital_agent.policy import Policy
+from hospital_agent.policy import Policy, change_policy
 from hospital_agent.witness import Witness
 from ledger.content import Weights
-from ledger.records import Genesis, MemberForm
+from ledger.records import Genesis, Job, MemberForm
 from privacy.budget_status import BudgetStatus
 from privacy.contract import PrivacyTerms
 
@@ -33,13 +34,22 @@ class SimulatedHospital:
         self.id, self.title, self.path = institution, title, path
         self._witness: Witness | None = None
 
-    def admit(self, task: str, split: Split, lifetime_epsilon: Decimal, delta: Decimal) -> None:
-        """Stores the cohort and the policy, and opens the budget; a new limit is taken over."""
+    def admit(
+        self, task: str, split: Split, declared: int, lifetime_epsilon: Decimal | None,
+        delta: Decimal,
+    ) -> None:  # fmt: skip
+        """Stores the cohort and the policy, and opens the budget; what is there stays."""
         path = self._folder.path / "policy.json"
-        kept = Policy.read(path).delta if path.exists() else str(delta)
-        Policy(str(lifetime_epsilon), kept, (task,)).write(path)
-        cohort = Cohort.add(self._folder, task, split, lifetime_epsilon, delta)
-        self._folder.budget.set_limit(cohort.id, lifetime_epsilon)
+        if not path.exists():
+            limit = lifetime_epsilon or Decimal(DEFAULT_LIFETIME_EPSILON)
+            Policy(str(limit), str(delta), (task,)).write(path)
+        policy = Policy.read(path)
+        Cohort.add(
+            self._folder, task, split, declared, Decimal(policy.lifetime_epsilon),
+            Decimal(policy.delta),
+        )  # fmt: skip
+        if lifetime_epsilon is not None:
+            change_policy(self._folder, str(lifetime_epsilon), None)
 
     def enrol(self) -> MemberForm:
         """Makes keys and shows that it holds them."""
@@ -49,9 +59,11 @@ class SimulatedHospital:
         """Signs the genesis, if it holds this hospital as it enrolled."""
         return sign_genesis(self._folder, genesis)
 
-    def quote(self, task: str, terms: PrivacyTerms) -> None:
-        """Raises BudgetExceeded if the job does not fit; nothing is reserved."""
-        self._folder.budget.quote(Cohort.open(self._folder, task).id, terms)
+    def quote(self, job: Job, terms: PrivacyTerms) -> None:
+        """Raises what the policy or the budget has against the job; nothing is reserved."""
+        self._folder.budget.quote(Cohort.open(self._folder, job.task).id, terms)
+        policy = Policy.read(self._folder.path / "policy.json")
+        policy.check(job, terms.epsilon or Decimal("Infinity"))
 
     def witness(self, client: httpx.Client) -> None:
         """Follows the ledger to its newest block and co-signs it."""

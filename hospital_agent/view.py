@@ -6,6 +6,7 @@ from dataclasses import replace
 from consortium import weights as weight_forms
 from consortium.contract import initial_model
 from consortium.rounds.near_copy import EarlierStep
+from consortium.rounds.replay import same_task
 from hospital_agent.errors import JobUnknown
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.replica import Replica
@@ -78,18 +79,22 @@ class ReplicaView:
         return self.replica.results(job)
 
     def steps(self, job: str) -> Sequence[EarlierStep]:
-        """Steps of the job's earlier reveals."""
-        return self.replica.steps(job)
+        """Steps of the earlier reveals of all jobs with this job's task."""
+        return [
+            replace(step, other_job=same != job)
+            for same in same_task(self, job)
+            for step in self.replica.steps(same)
+        ]
 
-    def proofs(self) -> Iterable[Proof]:
-        """All proofs, newest first."""
-        return self.replica.proofs()
+    def proofs(self, institution: str) -> Iterable[Proof]:
+        """An institution's proofs, newest first."""
+        return self.replica.proofs(institution)
 
     def model(self, name: str) -> Weights:
         """A model by its hash; a job's initial model is made anew."""
         try:
             return self._folder.models.get(name)
-        except ContentMissing:
+        except (ContentMissing, ContentInvalid):
             for job in self.jobs():
                 if job.initial_model == name:
                     self._folder.models.put(initial_model(job.task, job.seed))
@@ -102,10 +107,10 @@ class ReplicaView:
         self._folder.models.put(weights)
         return weights
 
-    def update(self, digest: str) -> bytes:
+    def update(self, name: str) -> bytes:
         """A revealed, mapped update by its digest."""
-        if self._fetch is not None and not self._folder.content.has(digest):
-            data = self._fetch("content", digest)
-            if self._folder.content.put(data) != digest:
+        if self._fetch is not None and not self._folder.content.has(name):
+            data = self._fetch("content", name)
+            if self._folder.content.put(data) != name:
                 raise ContentInvalid("the API sent other content", "report it to the consortium")
-        return self._folder.content.get(digest)
+        return self._folder.content.get(name)

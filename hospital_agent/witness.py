@@ -19,8 +19,8 @@ from hospital_agent.view import ReplicaView
 from ledger.block import Block
 from ledger.chain import Chain
 from ledger.keys import Role
-from ledger.note import cosign
-from ledger.records import Close, Commitment, Verdict
+from ledger.note import cosign, verify_note
+from ledger.records import Close, Commitment, Refusal, Verdict
 
 CLOCK_TOLERANCE_S = 300
 
@@ -50,10 +50,23 @@ class Witness:
         for height in range(max(known, 0), newest + 1):
             block = self._api.block(height)
             # Of a block that is known already, the stored bytes are sent once more.
-            line = self._view.replica.cosignature(block.header) or self._sign(block)
+            try:
+                line = self._view.replica.cosignature(block.header)
+            except ForkRefused:
+                self._keep_evidence(block)
+                raise
+            line = line or self._sign(block)
             self._release(block)
             self._api.send_cosignature(height, line)
         return newest
+
+    def _keep_evidence(self, block: Block) -> None:
+        """Only what the coordinator really signed is evidence."""
+        text = block.checkpoint.text()
+        if block.checkpoint.block_hash.hex() == block.header.hash:
+            key = self._view.refresh().coordinator[Role.COSIGN]
+            verify_note(block.signature, block.checkpoint.origin, key, text)
+            self._view.replica.keep_evidence(block)
 
     def _sign(self, block: Block) -> str:
         if self._view.replica.height() < 0:
@@ -100,12 +113,12 @@ class Witness:
             if isinstance(record, Commitment):
                 trained = self._memory.trained((record.job, record.round, record.attempt))
                 own = trained.commitment if trained else None
-            elif isinstance(record, Close | Verdict):
+            elif isinstance(record, Close | Verdict | Refusal):
                 place = (record.job, record.round, record.attempt)
                 signed = self._memory.signed(place, record.type)
                 own = signed[1] if signed else None
             else:
-                continue  # proofs and refusals: the signature binds them to one commitment, round
+                continue  # a proof opens the one commitment that was made
             if own != entry.data:
                 raise OwnRecordChanged(
                     f"a {record.type} in this hospital's name is not the one it signed",

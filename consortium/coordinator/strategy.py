@@ -15,7 +15,7 @@ from flwr.serverapp.strategy import Result as FlowerResult
 from flwr.serverapp.strategy import Strategy
 
 from consortium import weights as weight_forms
-from consortium.coordinator.exchange import exchange, messages
+from consortium.coordinator.exchange import exchange, messages, read_replies
 from consortium.coordinator.view import StoreView
 from consortium.errors import RoundInvalid
 from consortium.phases import Phase, Reply, Request
@@ -25,19 +25,36 @@ from consortium.rounds.replay import (
     ATTEMPT,
     check_block,
     check_record,
+    is_update_of,
     released_model,
     round_context,
     steps_of,
 )
 from consortium.rounds.result import RoundRecords, derive_result
-from ledger.content import digest, model_hash
+from ledger.content import model_hash
 from ledger.entry import Entry, sign_record
 from ledger.errors import LedgerError
 from ledger.keys import KeyRing, Role
 from ledger.quorum import quorum
-from ledger.records import Job, JobEnd, Proof, Record, Result, Verdict
+from ledger.records import (
+    Close,
+    Commitment,
+    Job,
+    JobEnd,
+    Proof,
+    Record,
+    Refusal,
+    Result,
+    Verdict,
+)
 
 PHASE_SECONDS = 600.0
+_ANSWERS: dict[Phase, tuple[type[Record], ...]] = {
+    Phase.TRAIN: (Commitment, Refusal),
+    Phase.CLOSE: (Close,),
+    Phase.REVEAL: (Proof,),
+    Phase.VERIFY: (Verdict,),
+}
 
 
 @dataclass(frozen=True)
@@ -116,18 +133,15 @@ class ProofOfLearning(Strategy):
         done = len(self._view.results(self._job.job))
         for number in range(done + 1, self._job.rounds + 1):
             self._begin(number)
-            train = self._exchange(grid, self.configure_train(number, initial_arrays, config, grid))
-            self._gather(train)
+            train = self.configure_train(number, initial_arrays, config, grid)
+            self._gather(Phase.TRAIN, self._exchange(grid, train))
             if self._enough(self._now.records.commitments):
-                self._gather(self._exchange(grid, self.configure_close(grid)))
+                self._gather(Phase.CLOSE, self._exchange(grid, self.configure_close(grid)))
             if self._enough(self._now.records.closes):
-                self._gather(self._exchange(grid, self.configure_reveal(grid)))
+                self._gather(Phase.REVEAL, self._exchange(grid, self.configure_reveal(grid)))
             if self._now.records.proofs:
-                self._gather(
-                    self._exchange(
-                        grid, self.configure_evaluate(number, initial_arrays, config, grid)
-                    )
-                )
+                verify = self.configure_evaluate(number, initial_arrays, config, grid)
+                self._gather(Phase.VERIFY, self._exchange(grid, verify))
             self._finish()
         model = end_job(self._view, self._keys, self._job, self._wait_final)
         return FlowerResult(arrays=ArrayRecord(weight_forms.to_torch(self._view.model(model))))
@@ -144,7 +158,7 @@ class ProofOfLearning(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Takes in commitments; there is nothing to average before the reveal."""
-        self._gather([Reply.from_record_dict(m.content) for m in replies if m.has_content()])
+        self._gather(Phase.TRAIN, read_replies(replies))
         return None, None
 
     def configure_close(self, grid: Grid) -> Iterable[Message]:
@@ -178,7 +192,7 @@ class ProofOfLearning(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Takes in verdicts."""
-        self._gather([Reply.from_record_dict(m.content) for m in replies if m.has_content()])
+        self._gather(Phase.VERIFY, read_replies(replies))
         return None
 
     # one round
@@ -202,60 +216,73 @@ class ProofOfLearning(Strategy):
     def _enough(self, entries: Sequence[Entry]) -> bool:
         return len(entries) >= quorum(len(self._now.context.members))
 
-    def _gather(self, replies: Sequence[Reply]) -> None:
-        """Keeps what is signed, in place, and the first of its kind; the rest is no answer."""
+    def _gather(self, phase: Phase, replies: Sequence[Reply]) -> None:
+        """Keeps what is signed, in its phase, in its place, and the first of its kind.
+
+        The rest is no answer: nothing that one hospital sends may end up in a block that the
+        others would refuse.
+        """
         chain, now = self._view.store.chain(), self._now
         entries = list(now.records.all())
-        have = {(entry.record.type, entry.record.author) for entry in entries}
+        answered = {entry.record.author for entry in self._expected(phase)}
         for reply in replies:
-            for data in reply.entries:
+            for data in reply.entries[:1]:
                 entry = Entry(data)
                 try:
                     chain.check_entry(entry)
                     record = entry.record
-                    closed = now.digest if now.records.commitments else None
-                    check_record(now.context, record, closed)
-                    self._fits(record)
-                    self._take_update(record, reply)
-                except (LedgerError, RoundInvalid, AssertionError):
+                    self._check_answer(phase, record, reply)
+                except (LedgerError, RoundInvalid):
                     continue
-                if record.author == reply.institution and (record.type, record.author) not in have:
-                    have.add((record.type, record.author))
+                if record.author == reply.institution and record.author not in answered:
+                    answered.add(record.author)
                     entries.append(entry)
+                    if isinstance(record, Proof):
+                        self._view.content.put(reply.content[0])
+                        now.updates[record.author] = reply.content[0]
         now.records = RoundRecords.sort(entries)
 
-    def _fits(self, record: Record) -> None:
-        """Drops what no block could hold: a reveal without closing, a verdict on other reveals."""
-        closed = {entry.record.author for entry in self._now.records.closes}
-        if isinstance(record, Proof) and record.author not in closed:
-            raise RoundInvalid("a reveal without closing", "close the set first")
-        seen = revealed_set_digest(self._now.records.proofs)
+    def _expected(self, phase: Phase) -> tuple[Entry, ...]:
+        records = self._now.records
+        return {
+            Phase.TRAIN: records.commitments + records.refusals,
+            Phase.CLOSE: records.closes,
+            Phase.REVEAL: records.proofs,
+            Phase.VERIFY: records.verdicts,
+        }[phase]
+
+    def _check_answer(self, phase: Phase, record: Record, reply: Reply) -> None:
+        if not isinstance(record, _ANSWERS[phase]):
+            raise RoundInvalid("a record of another phase", "answer the phase that was asked")
+        now = self._now
+        check_record(now.context, record, None if phase is Phase.TRAIN else now.digest)
+        before = {Phase.CLOSE: now.records.commitments, Phase.REVEAL: now.records.closes}.get(phase)
+        if before is not None and record.author not in {e.record.author for e in before}:
+            raise RoundInvalid("an answer without the one before it", "answer every phase")
+        if isinstance(record, Proof) and not (
+            len(reply.content) == 1 and is_update_of(record, reply.content[0], now.context.model)
+        ):
+            raise RoundInvalid("the update is not the one that the proof names", "send that one")
+        seen = revealed_set_digest(now.records.proofs)
         if isinstance(record, Verdict) and record.reveals != seen:
             raise RoundInvalid("a verdict on other reveals", "verify what this round revealed")
 
-    def _take_update(self, record: Record, reply: Reply) -> None:
-        if not isinstance(record, Proof):
-            return
-        if len(reply.content) != 1 or digest(reply.content[0]) != record.update:
-            raise RoundInvalid("the update is not the one that the proof names", "send that one")
-        self._view.content.put(reply.content[0])
-        self._now.updates.setdefault(record.author, reply.content[0])
-
     def _finish(self) -> None:
-        now = self._now
+        now, job = self._now, self._job.job
         reveals = {
             proof.record.author: Reveal(proof, now.updates[proof.record.author])
             for proof in now.records.proofs
         }
         examined = examine(now.context, now.records.commitments, reveals)
-        history = self._view.results(self._job.job)
         result, model = derive_result(
-            now.context, now.records, examined, self._view.policy.credits, history
+            now.context, now.records, examined, self._view.policy.credits, self._view.results(job)
         )
         self._view.models.put(model)
         entries = [*now.records.all(), _signed(result, self._keys)]
+        # A block that members refuse can never be withdrawn: it is checked before it is proposed.
+        check_block(self._view, entries)
         block = self._view.store.propose(entries, self._keys)
-        self._view.remember(self._job.job, steps_of(now.context, examined))
+        self._view.remember(job, steps_of(now.context, examined))
         self._on_progress(Progress(now.context.round, "co-sign"))
         self._wait_final(block.header.height)
         self._on_progress(Progress(now.context.round, "final", result=result))

@@ -1,6 +1,7 @@
 """What the round rules ask of the ledger, answered from the coordinator's own database."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from consortium.contract import initial_model
 from consortium.models import ModelStore
 from consortium.rounds.near_copy import EarlierStep
+from consortium.rounds.replay import revealed_step, same_task
 from ledger.content import ContentStore, Weights
 from ledger.entry import Entry
 from ledger.records import Job, MemberForm, Policy, Proof, Result
@@ -17,8 +19,7 @@ from ledger.store import LedgerStore
 class StoreView:
     """A `consortium.rounds.replay.LedgerView` over the ledger's store.
 
-    ``remember`` keeps the steps of a job's reveals; after a restart they are not known here, and
-    the hospitals' own checks, which keep them, are the ones that count.
+    ``remember`` keeps the steps of a job's reveals, so that they are un-mapped once only.
     """
 
     def __init__(self, store: LedgerStore, content: ContentStore, models: ModelStore) -> None:
@@ -59,18 +60,34 @@ class StoreView:
         return [r for e in entries if isinstance(r := e.record, Result)]
 
     def steps(self, job: str) -> Sequence[EarlierStep]:
-        """Steps of the job's reveals since this process started."""
-        return self._steps.get(job, [])
+        """Steps of the earlier reveals of all jobs with this job's task."""
+        return [
+            replace(step, other_job=same != job)
+            for same in same_task(self, job)
+            for step in self._steps_of(same)
+        ]
+
+    def _steps_of(self, name: str) -> list[EarlierStep]:
+        if name not in self._steps:  # after a restart: un-mapped anew from the ledger
+            job = next(job for job in self.jobs() if job.job == name)
+            proofs = [(e, e.record) for e in self.store.entries("proof", name)]
+            self._steps[name] = [
+                EarlierStep(proof.author, step)
+                for result in self.results(name)
+                for entry, proof in proofs
+                if isinstance(proof, Proof) and proof.round == result.round
+                for step in [revealed_step(self, job, result, entry)]
+                if step is not None
+            ]
+        return self._steps[name]
 
     def remember(self, job: str, steps: Mapping[str, np.ndarray]) -> None:
         """Keeps a round's steps for check 7 of later rounds."""
-        self._steps.setdefault(job, []).extend(
-            EarlierStep(name, steps[name]) for name in sorted(steps)
-        )
+        self._steps_of(job).extend(EarlierStep(name, steps[name]) for name in sorted(steps))
 
-    def proofs(self) -> Iterable[Proof]:
-        """All proofs, newest first."""
-        for entry in self.store.newest_first("proof"):
+    def proofs(self, institution: str) -> Iterable[Proof]:
+        """An institution's proofs, newest first."""
+        for entry in self.store.newest_first("proof", institution):
             if isinstance(record := _parsed(entry.data).record, Proof):
                 yield record
 
@@ -81,9 +98,9 @@ class StoreView:
                 self.models.put(initial_model(job.task, job.seed))
         return self.models.get(name)
 
-    def update(self, digest: str) -> bytes:
+    def update(self, name: str) -> bytes:
         """A revealed, mapped update by its digest."""
-        return self.content.get(digest)
+        return self.content.get(name)
 
 
 @lru_cache(maxsize=8192)

@@ -207,6 +207,15 @@ def _unmapped(context: RoundContext, mapping: SecureMapping, update: bytes) -> W
     return weight_forms.from_torch(mapping.unmap_state(weight_forms.to_torch(mapped)))
 
 
+def unmapped_step(context: RoundContext, proof: Proof, update: bytes) -> np.ndarray | None:
+    """The step of an update that was revealed, un-mapped; None where checks 3 or 4 fail."""
+    try:
+        weights = _unmapped(context, _mapping(context, proof.author, proof), update)
+    except _Failed:
+        return None
+    return weight_forms.vector(weights) - weight_forms.vector(context.model)
+
+
 def step_cap(participant: Participant, parameters: int) -> float:
     """The longest step that the contract's terms allow, but for one honest round in 200,000.
 
@@ -242,11 +251,13 @@ def _privacy(context: RoundContext, participant: Participant, proof: Proof) -> N
     # What is declared is rounded up, mu^2 to 18 places and epsilon to four. The latter's
     # tolerance is wider, so that members whose last digits differ judge an honest claim alike.
     off = abs(total - Fraction(spend.mu2_before) - cost)
+    if declared != agreed or off > max(cost / 10**12, Fraction(1, 10**18)):
+        raise _Failed("PrivacyClaimInvalid")
     try:
-        flattered = epsilon_of(total, Decimal(spend.delta)) - float(spend.epsilon) > 2e-4
+        flattered = epsilon_of(total, Decimal(terms.delta)) - float(spend.epsilon) > 2e-4
     except PrivacyError:
-        raise _Failed("PrivacyClaimInvalid") from None
-    if declared != agreed or off > max(cost / 10**12, Fraction(1, 10**18)) or flattered:
+        flattered = True
+    if flattered:
         raise _Failed("PrivacyClaimInvalid")
     # Within one cohort, what was spent before is at least what its last proof declared.
     last = context.spent.get(proof.author)

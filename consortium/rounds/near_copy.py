@@ -36,6 +36,7 @@ class EarlierStep:
 
     institution: str
     step: Vector = field(repr=False)
+    other_job: bool = False
 
 
 def threshold(a: Participant, b: Participant, parameters: int, false_alarm: float) -> float:
@@ -67,9 +68,9 @@ def near_copies(
     """Who submitted a near-copy.
 
     Of a pair of this round both are named: before the reveal nobody can copy without the other's
-    help. Of a pair with an earlier round's step the later one is. One's own earlier steps, and
-    all steps where there is nobody outside the pair to take the signal from, share far more
-    honestly: only a correlation above .99 counts there.
+    help. Of a pair with an earlier round's step the later one is. Only a correlation beyond .99
+    counts for one's own earlier steps, for those of other jobs (trained under other noise), and
+    where there is nobody outside the pair to take the signal from: honest steps share more there.
 
     Args:
         steps: each institution's step (update minus current model) of this round.
@@ -110,7 +111,7 @@ def _copies_earlier(
     # A fast first pass over what may be thousands of steps; only what comes near the threshold
     # is decided, by the exactly rounded sums.
     all_steps = np.stack([past.step for past in earlier])
-    limit = np.array([limits[past.institution] for past in earlier])
+    limit = np.array([_CERTAIN if past.other_job else limits[past.institution] for past in earlier])
     own = residual(step, outside)
     if outside:
         mean = np.sum(outside, axis=0)

@@ -15,11 +15,18 @@ from consortium import weights as weight_forms
 from consortium.contract import check_job, task_groups
 from consortium.errors import RoundInvalid
 from consortium.rounds.aggregation import average_of_rounds
-from consortium.rounds.checks import Examined, Reveal, RoundContext, examine
+from consortium.rounds.checks import (
+    ACCEPTED,
+    Examined,
+    Reveal,
+    RoundContext,
+    examine,
+    unmapped_step,
+)
 from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
 from consortium.rounds.near_copy import EarlierStep
-from consortium.rounds.result import RoundRecords, derive_result
-from ledger.content import Weights, model_hash
+from consortium.rounds.result import HARMFUL, NO_QUORUM, RoundRecords, derive_result
+from ledger.content import Weights, digest, model_hash
 from ledger.entry import Entry
 from ledger.quorum import quorum
 from ledger.records import (
@@ -38,6 +45,7 @@ from ledger.records import (
 )
 
 ATTEMPT = 1
+_HEADER_BYTES = 65536  # of a safetensors file: generous
 """A void round counts as a round, so each has one attempt. A second one would let a coordinator
 drop a round whose updates it has seen, and have a friend commit to one of them."""
 
@@ -70,13 +78,13 @@ class LedgerView(Protocol):
     def results(self, job: str) -> Sequence[Result]:
         """The job's results, oldest first."""
 
-    def proofs(self) -> Iterable[Proof]:
-        """All proofs, newest first."""
+    def proofs(self, institution: str) -> Iterable[Proof]:
+        """An institution's proofs, newest first."""
 
     def model(self, name: str) -> Weights:
         """A model by its hash."""
 
-    def update(self, digest: str) -> bytes:
+    def update(self, name: str) -> bytes:
         """A revealed, mapped update by its digest."""
 
     def steps(self, job: str) -> Sequence[EarlierStep]:
@@ -109,18 +117,34 @@ def round_context(view: LedgerView, job: Job, round: int, attempt: int) -> Round
     )
 
 
+def same_task(view: LedgerView, job: str) -> list[str]:
+    """The jobs of a job's task, oldest first, itself included."""
+    jobs = view.jobs()
+    task = next((other.task for other in jobs if other.job == job), None)
+    return [other.job for other in jobs if other.task == task]
+
+
 def last_spends(view: LedgerView, job: Job) -> dict[str, Spend]:
     """What each participant declared in its newest proof for the job's task."""
-    jobs = {other.job for other in view.jobs() if other.task == job.task}
-    missing = {participant.institution for participant in job.participants}
+    jobs = set(same_task(view, job.job))
     spends: dict[str, Spend] = {}
-    for proof in view.proofs():
-        if proof.author in missing and proof.job in jobs:
-            spends[proof.author] = proof.spend
-            missing.discard(proof.author)
-        if not missing:
-            break
+    for participant in job.participants:
+        mine = (p for p in view.proofs(participant.institution) if p.job in jobs)
+        newest = next(mine, None)
+        if newest is not None:
+            spends[participant.institution] = newest.spend
     return spends
+
+
+def revealed_step(view: LedgerView, job: Job, result: Result, entry: Entry) -> np.ndarray | None:
+    """The step that a proof of an earlier round revealed; None where it cannot be un-mapped."""
+    proof = entry.record
+    assert isinstance(proof, Proof)
+    context = RoundContext(
+        view.ledger, result.base, job, result.round, result.attempt, view.members,
+        view.model(result.model_before), task_groups(job),
+    )  # fmt: skip
+    return unmapped_step(context, proof, view.update(proof.update))
 
 
 def current_model(job: Job, results: Sequence[Result]) -> str:
@@ -191,6 +215,11 @@ def _check_round(view: LedgerView, job: Job, result: Result, signed: Sequence[En
     }
     examined = examine(context, records.commitments, reveals)
     derived, model = derive_result(context, records, examined, view.policy.credits, history)
+    for outcome in derived.proofs:
+        # These checks are exact: a quorum cannot call a proof bad that every member finds good.
+        own = examined[outcome.institution].code
+        if own == ACCEPTED and outcome.code not in (ACCEPTED, HARMFUL, NO_QUORUM):
+            raise _invalid(f"{outcome.institution}'s proof is called {outcome.code}; it is not")
     if derived != result:
         changed = [n for n in derived.body() if derived.body()[n] != result.body()[n]]
         raise _invalid(f"the result's {', '.join(changed)} do not follow from the verdicts")
@@ -210,10 +239,10 @@ def steps_of(context: RoundContext, examined: Mapping[str, Examined]) -> dict[st
     }
 
 
-def check_record(context: RoundContext, record: Record, digest: str | None) -> None:
+def check_record(context: RoundContext, record: Record, closed_set: str | None) -> None:
     """Checks that a signed record belongs into this attempt at this round.
 
-    ``digest`` is that of the closed set, None while it is not closed.
+    ``closed_set`` is the digest of the closed set, None while it is not closed.
 
     Raises:
         RoundInvalid: naming the rule that it breaks.
@@ -230,7 +259,7 @@ def check_record(context: RoundContext, record: Record, digest: str | None) -> N
         model_hash(context.model),
     ):
         raise _invalid(f"{record.author} committed to another block or model")
-    if isinstance(record, Close | Proof | Verdict) and record.digest != digest:
+    if isinstance(record, Close | Proof | Verdict) and record.digest != closed_set:
         raise _invalid(f"{record.author} saw another set of commitments")
     if isinstance(record, Verdict):
         names = [finding.institution for finding in record.findings]
@@ -238,8 +267,14 @@ def check_record(context: RoundContext, record: Record, digest: str | None) -> N
             raise _invalid(f"{record.author} does not name each proof once, in order")
 
 
+def is_update_of(record: Record, data: bytes, model: Weights) -> bool:
+    """Whether ``data`` is the update that a proof names, and no longer than a model can be."""
+    longest = len(weight_forms.to_bytes(model)) + _HEADER_BYTES
+    return isinstance(record, Proof) and len(data) <= longest and digest(data) == record.update
+
+
 def _check_records(context: RoundContext, records: RoundRecords) -> None:
-    digest = closed_set_digest(records.commitments)
+    closed_set = closed_set_digest(records.commitments)
     kinds = (
         records.commitments, records.refusals, records.closes, records.proofs, records.verdicts,
     )  # fmt: skip
@@ -248,7 +283,7 @@ def _check_records(context: RoundContext, records: RoundRecords) -> None:
         if len(set(authors)) != len(authors):
             raise _invalid("an institution signed two records of one kind")
         for entry in kind:
-            check_record(context, entry.record, digest)
+            check_record(context, entry.record, closed_set)
     committed = {entry.record.author for entry in records.commitments}
     closed = {entry.record.author for entry in records.closes}
     if not {entry.record.author for entry in records.proofs} <= closed <= committed:

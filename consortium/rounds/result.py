@@ -112,11 +112,12 @@ def derive_result(
         model = weighted_mean(accepted, public)
     averages = _averages(accepted, shapley, policy, history)
     learner = _learner(accepted, scores, records)
-    rejected = {name for name, code in codes.items() if code != ACCEPTED}
+    rejected = {name for name, code in codes.items() if code not in (ACCEPTED, NO_QUORUM)}
+    complete = [v.author for v in verdicts if {f.institution for f in v.findings} == set(examined)]
     credits = round_credits(
         policy,
         averages={} if void else averages,
-        verdicts=[v.author for v in verdicts if v.author not in rejected],
+        verdicts=[author for author in complete if author not in rejected],
         participants=len(context.job.participants),
         learner=learner,
     )

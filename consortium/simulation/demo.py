@@ -19,7 +19,7 @@ from consortium.api.local import local_api
 from consortium.contract import JobOrder, make_job
 from consortium.coordinator.strategy import Progress, ProofOfLearning, end_job, submit_job
 from consortium.coordinator.view import StoreView
-from consortium.errors import Interrupted
+from consortium.errors import HomeMismatch, Interrupted
 from consortium.rounds.checks import privacy_terms
 from consortium.rounds.replay import released_model
 from consortium.simulation.engine import run_rounds
@@ -31,7 +31,7 @@ from consortium.simulation.outcome import Outcome, job_outcome
 from consortium.tasks.task import Site
 from ledger.database import check_database, open_database
 from ledger.export import export_ledger
-from ledger.keys import KeyRing
+from ledger.keys import KeyRing, Role
 from ledger.records import Job
 from ledger.store import LedgerStore
 from ledger.verify import Verified, verify_export
@@ -83,7 +83,7 @@ def run_demo(options: DemoOptions, watch: Watch, started: float) -> DemoResult:
             with local_api(app) as client:
                 wait_final = cosigning(view, hospitals, lambda h: h.witness(client))
                 keys = home.keys
-                _open_ledger(view, keys, hospitals, wait_final, watch)
+                _open_ledger(view, keys, hospitals, int(str(noted["created"])), wait_final, watch)
                 return _run_job(
                     options, home, view, keys, hospitals, sites, wait_final, watch, stop, started
                 )
@@ -116,7 +116,10 @@ def _hospitals(
     make, task = hospital_class(), tasks.get(options.dataset)
     hospitals = [make(home.hospital(site.id), site.id, site.title) for site in sites]
     for hospital, site in zip(hospitals, sites, strict=True):
-        hospital.admit(task.name, task.split(site, seed), options.lifetime_epsilon, options.delta)
+        hospital.admit(
+            task.name, task.split(site, seed), site.declared_patients, options.lifetime_epsilon,
+            options.delta,
+        )  # fmt: skip
     return hospitals
 
 
@@ -124,13 +127,19 @@ def _open_ledger(
     view: StoreView,
     keys: KeyRing,
     hospitals: Sequence[SimulatedHospital],
+    created: int,
     wait_final: Callable[[int], None],
     watch: Watch,
 ) -> None:
     """Founds the ledger, or finishes what an interrupted run left open."""
     if not view.store.exists():
         watch(f"Founding the consortium: {len(hospitals)} hospitals sign the genesis", None)
-        found_ledger(view, keys, hospitals)
+        found_ledger(view, keys, hospitals, created)
+    if view.store.chain().coordinator[Role.RECORD] != keys[Role.RECORD].public:
+        raise HomeMismatch(
+            "the database in DATABASE_URL holds another consortium's ledger",
+            "use that consortium's --home, or a database of its own",
+        )
     wait_final(view.store.head().header.height)
     for job in view.jobs():
         if not view.ended(job.job):
@@ -156,7 +165,7 @@ def _run_job(
     job = make_job(view.ledger, name, order, declared)
     terms = {p.institution: privacy_terms(p) for p in job.participants}
     for hospital in hospitals:
-        hospital.quote(job.task, terms[hospital.id])
+        hospital.quote(job, terms[hospital.id])
     watch(f"Submitting {name}: the contract goes on the ledger", None)
     submit_job(view, keys, job, wait_final)
     cheater = hospitals[0].id if options.cheat else None

@@ -12,6 +12,7 @@
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,11 +70,16 @@ class Home:
         Raises:
             HomeMismatch: if this home holds another consortium.
         """
-        wanted: dict[str, object] = {"dataset": dataset, "seed": seed, "hospitals": hospitals}
+        wanted: dict[str, object] = {
+            "dataset": dataset, "seed": seed, "hospitals": hospitals, "created": int(time.time())
+        }  # fmt: skip
         noted = self.founded()
         if noted is None:
             partial = self.path / ".home.json.new"
-            partial.write_text(json.dumps(wanted, indent=2) + "\n")
+            with partial.open("w") as file:
+                file.write(json.dumps(wanted, indent=2) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
             partial.replace(self.path / "home.json")
             return wanted
         if (noted["dataset"], noted["hospitals"]) != (dataset, hospitals):

@@ -16,7 +16,7 @@ from consortium.baselines import Metrics
 from consortium.errors import PartMissing
 from consortium.tasks.task import Split
 from ledger.content import Weights
-from ledger.records import Genesis, MemberForm
+from ledger.records import Genesis, Job, MemberForm
 from privacy.budget_status import BudgetStatus
 from privacy.contract import PrivacyTerms
 
@@ -30,8 +30,14 @@ class SimulatedHospital(Protocol):
 
     def __init__(self, path: Path, institution: str, title: str) -> None: ...
 
-    def admit(self, task: str, split: Split, lifetime_epsilon: Decimal, delta: Decimal) -> None:
-        """Stores the cohort and the policy, and opens the budget; what is there stays."""
+    def admit(
+        self, task: str, split: Split, declared: int, lifetime_epsilon: Decimal | None,
+        delta: Decimal,
+    ) -> None:  # fmt: skip
+        """Stores the cohort and the policy, and opens the budget; what is there stays.
+
+        A ``lifetime_epsilon`` that is given is the data owner's new limit.
+        """
 
     def enrol(self) -> MemberForm:
         """Makes keys and shows that it holds them."""
@@ -39,8 +45,8 @@ class SimulatedHospital(Protocol):
     def sign_genesis(self, genesis: Genesis) -> dict[str, str]:
         """Signs the genesis, if it holds this hospital as it enrolled."""
 
-    def quote(self, task: str, terms: PrivacyTerms) -> None:
-        """Raises BudgetExceeded if the job does not fit; nothing is reserved."""
+    def quote(self, job: Job, terms: PrivacyTerms) -> None:
+        """Raises what the policy or the budget has against the job; nothing is reserved."""
 
     def witness(self, client: httpx.Client) -> None:
         """Follows the ledger to its newest block and co-signs it."""

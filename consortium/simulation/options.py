@@ -11,6 +11,7 @@ from consortium.errors import CheatUnknown, DatasetUnknown, OptionInvalid, Repor
 DATASETS = ("breast-cancer", "heart-disease")
 CHEATS = ("resubmit", "copy", "label-flip")
 MOST_ROUNDS = 1000
+DEFAULT_LIFETIME_EPSILON = "3"
 MOST_HOSPITALS = 12
 DEFAULT_DELTA = {"breast-cancer": "0.00001", "heart-disease": "0.001"}
 
@@ -24,7 +25,7 @@ class DemoOptions:
     hospitals: int | None
     rounds: int
     epsilon: Decimal
-    lifetime_epsilon: Decimal
+    lifetime_epsilon: Decimal | None
     delta: Decimal
     seed: int
     home: Path
@@ -35,7 +36,7 @@ class DemoOptions:
 
 def check_options(
     *, dataset: str, data_dir: Path | None, hospitals: int | None, rounds: int, epsilon: str,
-    lifetime_epsilon: str, delta: str | None, seed: int, home: Path, cheat: str | None,
+    lifetime_epsilon: str | None, delta: str | None, seed: int, home: Path, cheat: str | None,
     report: Path | None, compare_nonprivate: bool,
 ) -> DemoOptions:  # fmt: skip
     """The options, if every one of them can be used.
@@ -60,11 +61,13 @@ def check_options(
     if hospitals is not None:
         _between("--hospitals", hospitals, 1, MOST_HOSPITALS)
     _between("--seed", seed, 0, 2**31 - 1)
-    job, lifetime = (
-        _positive("--epsilon", epsilon),
-        _positive("--lifetime-epsilon", lifetime_epsilon),
-    )
-    if job > lifetime:
+    job = _positive("--epsilon", epsilon)
+    lifetime = None
+    if lifetime_epsilon is not None:
+        lifetime = _positive("--lifetime-epsilon", lifetime_epsilon)
+    elif not (home / "home.json").exists():  # else the hospitals' own policies say
+        lifetime = Decimal(DEFAULT_LIFETIME_EPSILON)
+    if lifetime is not None and job > lifetime:
         raise OptionInvalid(
             f"--epsilon is {job}, above the lifetime limit of {lifetime}",
             f"ask for at most {lifetime}, or raise --lifetime-epsilon",

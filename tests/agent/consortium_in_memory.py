@@ -258,7 +258,10 @@ def found(root: Path, hospitals: int = 4, rounds: int = 3, epsilon: str = "2") -
         folder = HospitalFolder.create(root / site.id, site.id, site.title)
         place_keys(folder.path / "keys", site.id)
         HospitalPolicy("3", "0.00001", (TASK,)).write(folder.path / "policy.json")
-        Cohort.add(folder, TASK, task.split(site, 1), Decimal(3), Decimal("0.00001"))
+        Cohort.add(
+            folder, TASK, task.split(site, 1), site.declared_patients, Decimal(3),
+            Decimal("0.00001"),
+        )  # fmt: skip
         folders[site.id], declared[site.id] = folder, site.declared_patients
     consortium = Consortium(root, keys, folders, Api())
     genesis = make_genesis(keys, list(folders.values()))

@@ -77,8 +77,8 @@ class View:
     def steps(self, job: str) -> Sequence[EarlierStep]:
         return []
 
-    def proofs(self) -> Sequence[Proof]:
-        return self.spent
+    def proofs(self, institution: str) -> Sequence[Proof]:
+        return [proof for proof in self.spent if proof.author == institution]
 
 
 @dataclass
@@ -164,7 +164,17 @@ def test_a_coordinator_that_rewrites_a_verdict(play: Play) -> None:
         proofs = play.records.proofs
         entry = verdict(play.context, author, closed(play.records), said, proofs)
         rewritten = with_verdict(rewritten, entry)
-    play.refused([*rewritten.all(), play.block()[-1]], "proofs.* do not follow")
+    play.refused([*rewritten.all(), play.block()[-1]], "is called NearCopy; it is not")
+    play.refused(play.block(rewritten), "is called NearCopy; it is not")
+
+
+def test_a_weight_above_half_is_refused(play: Play) -> None:
+    first, *others = play.view.job.participants
+    heavy = first.terms.model_copy(update={"normaliser": 10**6})
+    changed = first.model_copy(update={"weight": 10**6, "terms": heavy})
+    job = play.view.job.model_copy(update={"participants": (changed, *others)})
+    with pytest.raises(JobInvalid, match="more than half"):
+        check_job(job, play.view.members)
 
 
 def test_a_coordinator_that_swaps_the_model(play: Play) -> None:

@@ -46,12 +46,12 @@ def found_home(path: Path, count: int) -> None:
         home.found(task.name, 0, {site.id: site.title for site in sites})
         hospitals = [hospital_class()(home.hospital(s.id), s.id, s.title) for s in sites]
         for hospital, site in zip(hospitals, sites, strict=True):
-            hospital.admit(task.name, task.split(site, 0), epsilon, delta)
+            hospital.admit(task.name, task.split(site, 0), site.declared_patients, epsilon, delta)
         with open_database(home.path) as engine:
             view = StoreView(LedgerStore(engine), home.content, home.models)
             with local_api(create_app(view.store, home.content, home.models)) as client:
                 wait_final = cosigning(view, hospitals, lambda hospital: hospital.witness(client))
-                found_ledger(view, home.keys, hospitals)
+                found_ledger(view, home.keys, hospitals, 1_780_000_000)
                 wait_final(0)
                 order = JobOrder(task.name, 3, epsilon, delta, 0)
                 declared = {site.id: site.declared_patients for site in sites}
