@@ -1,6 +1,7 @@
 """Gaussian-DP accounting against dp-accounting, closed forms and the design's reference values."""
 
 import math
+import time
 from decimal import Decimal
 from fractions import Fraction
 
@@ -109,3 +110,10 @@ def test_an_epsilon_beyond_computation_is_refused() -> None:
 def test_calibration_needs_a_count(compositions: int) -> None:
     with pytest.raises(StepsInvalid):
         gaussian.calibrate(Decimal(1), Decimal("0.00001"), compositions)
+
+
+def test_a_tiny_cost_is_answered_at_once() -> None:
+    """A declared cost comes from others: it must not keep the accountant busy."""
+    start = time.monotonic()
+    assert 0 <= gaussian.epsilon(1e-9, 3e-10) < 1e-6
+    assert time.monotonic() - start < 1

@@ -25,7 +25,7 @@ from rounds_examples import (
     with_verdict,
 )
 
-from consortium.contract import initial_model
+from consortium.contract import check_job, initial_model
 from consortium.errors import ConsortiumError, JobInvalid, RoundInvalid
 from consortium.rounds.checks import Reveal, RoundContext, examine
 from consortium.rounds.commitment import closed_set_digest
