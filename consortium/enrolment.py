@@ -31,4 +31,6 @@ def check_member(member: MemberForm) -> None:
 
 
 def _invalid(institution: str, what: str) -> EnrolmentInvalid:
-    return EnrolmentInvalid(f"{institution} cannot be enrolled: {what}", "have it enrol again")
+    return EnrolmentInvalid(
+        f"{institution} cannot be enrolled: {what}", "have its agent make and show its keys anew"
+    )

@@ -51,7 +51,7 @@ class Policy:
         if job.task not in self.tasks:
             raise PolicyRefused(
                 f"the policy does not allow the task {job.task}",
-                "the data owner may allow it: hospital-agent policy set --task",
+                "the data owner may add it to `tasks` in policy.json",
             )
         if len(job.participants) < self.fewest_institutions:
             raise PolicyRefused(

@@ -122,7 +122,7 @@ class Witness:
             if own != entry.data:
                 raise OwnRecordChanged(
                     f"a {record.type} in this hospital's name is not the one it signed",
-                    "somebody else holds its record key: rotate the key",
+                    "somebody else holds its record key: stop the agent and tell the other members",
                 )
 
     def _release(self, block: Block) -> None:

@@ -123,7 +123,8 @@ class Chain:
         member = self.members.get(record.author)
         if member is None:
             raise SignatureInvalid(
-                f"{record.author} is not a member", "enrol the institution first"
+                f"{record.author} is not a member",
+                "only the founders in the genesis sign records of this ledger",
             )
         return member.key(Role.RECORD)
 

@@ -62,7 +62,7 @@ class PublicKey:
             key = Ed25519PublicKey.from_public_bytes(self.public)
         except ValueError:
             raise KeyInvalid(
-                f"the {self.role} key is not an Ed25519 key", "enrol again with a new key"
+                f"the {self.role} key is not an Ed25519 key", "use a key that `hospital-agent` made"
             ) from None
         try:
             key.verify(signature, message)
@@ -115,21 +115,21 @@ def _open_key(path: Path, role: Role, make: bool) -> SecretKey:
     if not path.exists() and not make:
         raise KeyInvalid(
             f"the private key {path.name} is missing",
-            "restore it from your backup; if it is lost, enrol with new keys",
+            "restore it from your backup; this version cannot replace a lost key",
         )
     if not path.exists():
         _write_secret(path, os.urandom(32))
     if path.stat().st_mode & 0o077:
         raise KeyInvalid(
             f"other users can read the private key {path.name}",
-            f"rotate this key if it may have been read, then: chmod 600 {path}",
+            f"chmod 600 {path}; if it may have been read, do not go on using this institution",
         )
     try:
         return SecretKey(role, bytes.fromhex(path.read_text().strip()))
     except ValueError:
         raise KeyInvalid(
             f"the private key {path.name} is damaged",
-            "restore the file from your backup, or rotate the key",
+            "restore the file from your backup",
         ) from None
 
 

@@ -77,7 +77,10 @@ class MemberForm(_Form):
         """
         form = self.keys.get(role)
         if form is None:
-            raise RecordInvalid(f"{self.id} has no {role} key", "enrol it again, with all keys")
+            raise RecordInvalid(
+                f"{self.id} has no {role} key",
+                "found the ledger with an institution that has a key for every role",
+            )
         return PublicKey(role, bytes.fromhex(form.public), form.alg)
 
 

@@ -20,7 +20,10 @@ def genesis_block(entry: Entry, keys: KeyRing) -> Block:
     """
     genesis = entry.record
     if not isinstance(genesis, Genesis):
-        raise RecordInvalid("block 0 needs the genesis record", "make it with `consortium init`")
+        raise RecordInvalid(
+            "block 0 needs the genesis record",
+            "pass the genesis entry that all founders have signed",
+        )
     header = Header(
         ledger_id(genesis), 0, 0, NO_PARENT, 0, 1, 1, entry.leaf.hex(),
         policy_hash(genesis.policy), certificate_hash(()), genesis.created,

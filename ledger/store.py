@@ -125,7 +125,7 @@ class LedgerStore:
         name = SignatureLine.parse(line).name
         member = chain.members.get(name)
         if member is None:
-            raise RecordInvalid(f"no member is named {name[:40]}", "enrol the institution first")
+            raise RecordInvalid(f"no member is named {name[:40]}", "only founders co-sign")
         verify_cosignature(line, name, member.key(Role.COSIGN), checkpoint.text())
         row = insert(schema.cosignatures).values(height=height, institution=name, line=line)
         with self._engine.begin() as connection:

@@ -11,7 +11,8 @@ Rules
   returns, so killing the process anywhere never lowers what is spent, and concurrent reserves
   never oversubscribe.
 
-Not covered: an older copy of the file put back in place. The public ledger shows that.
+Not covered: an older copy of the file put back in place. Members see it on the ledger when the
+cohort's next proof declares less than its last one.
 
     budget = Budget(folder / "budget.sqlite")
     budget.open_cohort(cohort := new_cohort_id(), Decimal(3), Decimal("0.00001"))

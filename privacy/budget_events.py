@@ -3,7 +3,8 @@
 Each event carries SHA-256(hash of the event before, canonical fields), so a changed, removed or
 reordered event breaks the chain from there on, and the head stored beside it catches events lost
 at its end. What this cannot catch: someone with write access to the file who rewrites chain and
-head together, or puts an older copy back. The public ledger holds each spend as well and shows it.
+head together, or puts an older copy back. Members see that when the cohort's
+next proof on the ledger declares less than its last one.
 
 `replay` folds the events of one cohort into its state; it is pure, and refuses a history that the
 rules could not have produced.

@@ -32,7 +32,7 @@ def status(home: HomeOption = None, format: FormatOption = Format.TABLE) -> None
             "cosigned": head.cosigned,
             "quorum": head.quorum,
             "final": head.final,
-            "independent_witness": len(store.chain().members) > 1,
+            "independent_witness": "yes" if len(store.chain().members) > 1 else "none",
         }
     _print(content, format)
 

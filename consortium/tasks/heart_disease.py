@@ -114,7 +114,7 @@ def load(data_dir: Path | None = None, hospitals: int | None = None) -> list[Sit
     if data_dir is None:
         raise DataMissing(
             "heart-disease needs the folder that holds the UCI files",
-            "run `consortium data fetch`, or name the folder with --data-dir",
+            "run `consortium data fetch heart-disease`, or name the folder with --data-dir",
         )
     train_share = (1 - FLAMBY_TEST_SHARE) * (1 - _VALIDATION_SHARE)
     return [
@@ -152,7 +152,8 @@ def read(data_dir: Path, source: Source) -> pd.DataFrame:
     except OSError as error:
         raise DataMissing(
             f"{source.file} is not readable in the data folder ({type(error).__name__})",
-            "run `consortium data fetch`, or point --data-dir at the folder with the UCI files",
+            "run `consortium data fetch heart-disease`, or point --data-dir at the folder with the "
+            "UCI files",
         ) from error
     lines = content.splitlines()
     table = [_row(source, number, line) for number, line in enumerate(lines, start=1)]
@@ -190,7 +191,7 @@ def _cohort(table: pd.DataFrame) -> pd.DataFrame:
 def _corrupt(source: Source, what: str) -> DataCorrupt:
     return DataCorrupt(
         f"{source.file}: {what}",
-        "the file is truncated or changed; fetch it again with `consortium data fetch`",
+        "the file is truncated or changed; fetch it again: consortium data fetch heart-disease",
     )
 
 
