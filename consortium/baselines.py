@@ -24,7 +24,9 @@ from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from consortium.rounds.aggregation import average_from, average_of_rounds, weighted_mean
 from consortium.tasks.task import JUDGEABLE, Split, Task
+from consortium.weights import from_torch, of_module, to_torch
 from privacy.contract import PrivacyTerms
 from privacy.noise import NoiseSource, SecureNoise
 from privacy.training import train
@@ -57,24 +59,6 @@ class Metrics:
     auroc_interval: tuple[float, float] | None
 
 
-def weighted_mean(states: Sequence[State], weights: Sequence[int]) -> State:
-    """Mean of models by public integer weights: float64 sums in the order given, then float32."""
-    total = sum(weights)
-    mean: State = {}
-    for name in states[0]:
-        summed = torch.zeros_like(states[0][name], dtype=torch.float64)
-        for state, weight in zip(states, weights, strict=True):
-            summed += state[name].double() * weight
-        mean[name] = (summed / total).float()
-    return mean
-
-
-def released(rounds: Sequence[State]) -> State:
-    """The mean of the global models of the last ceil(R / 2) rounds."""
-    last = rounds[-math.ceil(len(rounds) / 2) :]
-    return weighted_mean(last, [1] * len(last))
-
-
 def federated(
     task: Task,
     splits: Mapping[str, Split],
@@ -87,20 +71,21 @@ def federated(
     All contracts agree in rounds. Weights are the declared sizes (`normaliser`).
     """
     data = {site: task.tensors(split.train) for site, split in splits.items()}
-    weights = [terms[site].normaliser for site in splits]
+    sizes = {site: terms[site].normaliser for site in splits}
     source = noise()
     state = _state(task, seed)
     rounds: list[State] = []
     for _ in range(next(iter(terms.values())).rounds):
-        trained = []
+        trained = {}
         for site, (x, y) in data.items():
             model = task.model(seed)
             model.load_state_dict(state)
             train(model, task.loss, x, y, terms[site], source)
-            trained.append(_copied(model.state_dict()))
-        state = weighted_mean(trained, weights)
+            trained[site] = of_module(model)
+        state = to_torch(weighted_mean(trained, sizes))
         rounds.append(state)
-    return Training(released(rounds), tuple(rounds))
+    averaged = [from_torch(state) for state in rounds[average_from(len(rounds)) - 1 :]]
+    return Training(to_torch(average_of_rounds(averaged)), tuple(rounds))
 
 
 def local(task: Task, split: Split, declared_patients: int, rounds: int, seed: int = 0) -> State:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from consortium.cli.output import Format, print_json
+from consortium.cli.output import Format, print_json, print_result
 from consortium.cli.run import run
 
 app = typer.Typer(
@@ -48,7 +48,7 @@ def status(home: HomeOption, format: FormatOption = Format.TABLE) -> None:
         "members": ", ".join(sorted(chain.members)) if chain else "none yet",
     }
     content |= {f"{role} key": folder.keys[role].public.key_id for role in Role}
-    _print(content, format)
+    print_result(content, format)
 
 
 @app.command()
@@ -108,7 +108,7 @@ def policy_show(home: HomeOption, format: FormatOption = Format.TABLE) -> None:
 
     from hospital_agent.policy import Policy
 
-    _print(asdict(Policy.read(_folder(home).path / "policy.json")), format)
+    print_result(asdict(Policy.read(_folder(home).path / "policy.json")), format)
 
 
 @policy_app.command("set")
@@ -132,23 +132,13 @@ def policy_set(
 
     folder = _folder(home)
     policy: Policy = change_policy(folder, lifetime_epsilon, fewest_institutions)
-    _print(asdict(policy), format)
+    print_result(asdict(policy), format)
 
 
 def _folder(home: Path) -> Any:
     from hospital_agent.folder import open_folder
 
     return open_folder(home)
-
-
-def _print(content: dict[str, Any], format: Format) -> None:
-    if format is Format.JSON:
-        print_json(content)
-        return
-    width = max(len(name) for name in content)
-    for name, value in content.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-        print(f"{name.replace('_', ' '):<{width}}  {shown}")
 
 
 def main() -> None:

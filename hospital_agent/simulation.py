@@ -12,7 +12,6 @@ from consortium.baselines import Metrics, evaluate
 from consortium.simulation.options import DEFAULT_LIFETIME_EPSILON
 from consortium.tasks.task import Split
 from consortium.weights import to_torch
-from hospital_agent.cheats import CHEATS
 from hospital_agent.client_app import simulation_client_app
 from hospital_agent.cohort import PARTS, Cohort
 from hospital_agent.enrolment import enrol, sign_genesis
@@ -89,8 +88,3 @@ class SimulatedHospital:
     def client_app(paths: Sequence[Path], cheat: str | None, cheater: str | None) -> ClientApp:
         """The Flower ClientApp that answers for these hospitals."""
         return simulation_client_app([str(path) for path in paths], cheat, cheater)
-
-    @staticmethod
-    def cheats() -> tuple[str, ...]:
-        """Names of the cheats."""
-        return tuple(CHEATS)

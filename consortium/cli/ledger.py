@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from consortium.cli.home import HomeOption, home_path
-from consortium.cli.output import Format, print_json
+from consortium.cli.output import Format, print_result
 
 app = typer.Typer(help="The co-signed ledger.", no_args_is_help=True)
 FormatOption = Annotated[Format, typer.Option(help="How the result is printed.")]
@@ -34,7 +34,7 @@ def status(home: HomeOption = None, format: FormatOption = Format.TABLE) -> None
             "final": head.final,
             "independent_witness": "yes" if len(store.chain().members) > 1 else "none",
         }
-    _print(content, format)
+    print_result(content, format)
 
 
 @app.command()
@@ -52,7 +52,7 @@ def export(
 
     with open_ledger(home_path(home)) as (local, store):
         exported = export_ledger(store, local.keys, out.absolute())
-    _print({**asdict(exported), "folder": str(out)}, format)
+    print_result({**asdict(exported), "folder": str(out)}, format)
 
 
 @app.command()
@@ -74,14 +74,4 @@ def verify(
     content = {"verdict": verdict, **asdict(verified)}
     if verified.members == 1:
         content["warning"] = "one institution: no independent witness"
-    _print(content, format)
-
-
-def _print(content: dict[str, object], format: Format) -> None:
-    if format is Format.JSON:
-        print_json(content)
-        return
-    width = max(len(name) for name in content)
-    for name, value in content.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        print(f"{name.replace('_', ' '):<{width}}  {shown}")
+    print_result(content, format)

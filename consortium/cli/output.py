@@ -6,6 +6,7 @@ code that is not 0: 2 for a wrong command line, 130 when interrupted, 1 for ever
 
 import json
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
@@ -34,6 +35,17 @@ def fail(code: str, what: str, resolve: str, status: int = EXIT_ERROR) -> NoRetu
     print(f"error[{code}]: {one_line}", file=sys.stderr)
     print(f"how to resolve: {' '.join(resolve.split())}", file=sys.stderr)
     raise SystemExit(status)
+
+
+def print_result(content: Mapping[str, Any], format: Format) -> None:
+    """Prints named values, as aligned lines or as JSON."""
+    if format is Format.JSON:
+        print_json(content)
+        return
+    width = max(len(name) for name in content)
+    for name, value in content.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        print(f"{name.replace('_', ' '):<{width}}  {shown}")
 
 
 def print_json(value: Any) -> None:

@@ -15,7 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from consortium.coordinator.strategy import ProofOfLearning
-from consortium.errors import ConsortiumError, Interrupted, SimulationFailed
+from consortium.errors import ConsortiumError, SimulationFailed
 from consortium.simulation.reaper import reaped
 from ledger.errors import LedgerError
 
@@ -86,7 +86,7 @@ def run_rounds(
 
 def _raise_known(failures: list[BaseException], engine: Exception | None) -> None:
     for failure in failures:
-        if isinstance(failure, ConsortiumError | LedgerError | Interrupted):
+        if isinstance(failure, ConsortiumError | LedgerError):
             raise failure
     cause = failures[0] if failures else engine
     raise SimulationFailed(

@@ -64,10 +64,6 @@ class SimulatedHospital(Protocol):
     def client_app(paths: Sequence[Path], cheat: str | None, cheater: str | None) -> Any:
         """The Flower ClientApp that answers for these hospitals."""
 
-    @staticmethod
-    def cheats() -> tuple[str, ...]:
-        """Names of the cheats that a hospital can be made to try."""
-
 
 def hospital_class() -> type[SimulatedHospital]:
     """The installed agent's simulated hospital.

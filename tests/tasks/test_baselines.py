@@ -69,16 +69,12 @@ def test_comparisons_are_sane() -> None:
     assert 0.6 < baselines.majority(BREAST, splits[0]) < 0.66
 
 
-def test_means_are_weighted_in_float64_and_released_from_the_last_half() -> None:
-    def state(value: float) -> baselines.State:
-        return {"weight": torch.tensor([value])}
-
-    assert baselines.weighted_mean([state(1), state(4)], [2, 1])["weight"].tolist() == [2]
-    rounds = [state(value) for value in (0, 10, 1, 2, 3)]
-    assert baselines.released(rounds)["weight"].tolist() == [2]
-    assert baselines.released(rounds[:1])["weight"].tolist() == [0]
-    big = [state(1e8), state(1), state(-1e8)]
-    assert baselines.weighted_mean(big, [1, 1, 1])["weight"].item() == pytest.approx(1 / 3)
+def test_the_released_model_is_the_mean_of_the_last_half() -> None:
+    site = BREAST.sites()[0]
+    terms = BREAST.terms(5, None, Decimal("0.00001"), site.declared_patients)
+    done = baselines.federated(BREAST, {"one": BREAST.split(site, 0)}, {"one": terms})
+    last = torch.stack([state["weight"].double() for state in done.rounds[2:]])
+    torch.testing.assert_close(done.final["weight"].double(), last.mean(0), rtol=1e-6, atol=1e-7)
 
 
 def test_metrics_have_intervals_and_abstain_on_few_patients() -> None:
