@@ -10,11 +10,12 @@ from consortium_in_memory import TASK, Consortium, copy_of, data
 
 from consortium import tasks
 from consortium import weights as weight_forms
-from consortium.baselines import weighted_mean
 from consortium.phases import Phase, Reply
+from consortium.rounds.aggregation import weighted_mean
 from consortium.rounds.checks import privacy_terms
 from consortium.rounds.commitment import closed_set_digest
 from consortium.rounds.result import RoundRecords
+from consortium.weights import from_torch, of_module, to_torch
 from hospital_agent.cheats import Copier
 from hospital_agent.cohort import Cohort
 from hospital_agent.folder import HospitalFolder
@@ -457,9 +458,9 @@ def test_training_with_and_without_the_mapping_agrees(four: Consortium) -> None:
     groups = groups_for(task.model(job.seed))
     plain = task.model(job.seed).state_dict()
     mapped_too = dict(plain)
-    public = [p.weight for p in job.participants]
+    public = {p.institution: p.weight for p in job.participants}
     for round in range(1, 4):
-        plain_updates, mapped_updates = [], []
+        plain_updates, mapped_updates = {}, {}
         for place, participant in enumerate(job.participants):
             terms = privacy_terms(participant)
             x, y = Cohort.open(four.folders[participant.institution], TASK).tensors("train")
@@ -472,13 +473,14 @@ def test_training_with_and_without_the_mapping_agrees(four: Consortium) -> None:
             model.load_state_dict(plain)
             names = [name for name, _ in model.named_parameters()]
             train(model, task.loss, x, y, terms, SeededNoise(seed, unsafe_no_dp=True))
-            plain_updates.append({n: t.clone() for n, t in model.state_dict().items()})
+            plain_updates[participant.institution] = of_module(model)
             model.load_state_dict(mapping.map_state(mapped_too))
             noise = Mapped(SeededNoise(seed, unsafe_no_dp=True), mapping, names)
             train(model, task.loss, mapping.map_inputs(x), y, terms, noise)
-            mapped_updates.append(mapping.unmap_state(model.state_dict()))
-        plain = weighted_mean(plain_updates, public)
-        mapped_too = weighted_mean(mapped_updates, public)
+            unmapped = from_torch(mapping.unmap_state(model.state_dict()))
+            mapped_updates[participant.institution] = unmapped
+        plain = to_torch(weighted_mean(plain_updates, public))
+        mapped_too = to_torch(weighted_mean(mapped_updates, public))
     for name, tensor in plain.items():
         assert float(tensor.abs().max()) > 0.01
         torch.testing.assert_close(mapped_too[name], tensor, rtol=1e-5, atol=1e-5)
