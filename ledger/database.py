@@ -1,58 +1,102 @@
 """The ledger's PostgreSQL: ``DATABASE_URL`` where it is set, else the embedded server of a home.
 
 A database is opened only if it keeps what it acknowledges (fsync, full_page_writes and
-synchronous_commit on, PostgreSQL 15 or newer), and is brought to the newest schema before use.
+synchronous_commit on, UTF-8, PostgreSQL 15 or newer) and has the newest schema. What opens it is
+the application's account, which reads and appends. What migrates it is another, where there is one:
+``MEDPOLE_MIGRATOR_URL``, or the embedded server's superuser; it acts as the role that owns the
+tables (``migrations/roles.py``). With one account for both, that account could also change the
+ledger: ``privileges`` says so, and only co-signed heads would show it.
 """
 
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from ledger.errors import (
+    DatabaseBehind,
     DatabaseBusy,
     DatabaseFailed,
     DatabaseMissing,
     DatabaseUnreachable,
     DatabaseUnsafe,
+    LedgerMissing,
 )
+from ledger.privileges import privileges
+from ledger.schema import metadata
+from migrations.roles import APPLICATION, GRANTS, LOGINS, MIGRATION_LOCK, OWNER, ROLES
 
 CONNECT_TIMEOUT_S = 5
 POOL_SIZE = 10
 MIGRATION_PATIENCE_S = 60
 _OLDEST_VERSION = 150000
-_MIGRATION_LOCK = 0x6D65_6450_6F4C_6501  # "medPoLe", 1: any number that nobody else uses
 _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
+_APPLICATION_URL = "DATABASE_URL"
+_MIGRATOR_URL = "MEDPOLE_MIGRATOR_URL"
 
 
 @contextmanager
 def open_database(home: Path, url: str | None = None) -> Iterator[Engine]:
-    """Open the ledger's database, checked and migrated, for the time of the context.
+    """Open the ledger's database as the application, checked and migrated, for the context's time.
 
     ``url`` or ``DATABASE_URL`` names a PostgreSQL server; without either, the embedded server of
-    ``home`` is started, and stopped on exit. Raises DatabaseUnreachable, DatabaseMissing,
-    DatabaseUnsafe, DatabaseBusy, DatabaseFailed or HomeInvalid.
+    ``home`` is started, and stopped on exit. ``MEDPOLE_MIGRATOR_URL`` migrates what
+    ``DATABASE_URL`` names, only if it is behind. Raises DatabaseUnreachable, DatabaseMissing,
+    DatabaseUnsafe, DatabaseBehind, DatabaseBusy, DatabaseFailed or HomeInvalid.
     """
-    configured = url or os.environ.get("DATABASE_URL")
+    configured = url or os.environ.get(_APPLICATION_URL)
     if configured:
+        migrator = None if url else os.environ.get(_MIGRATOR_URL)
         with _checked_engine(_postgres_url(configured)) as engine:
+            if migrator and not _is_newest(engine):
+                with _checked_engine(
+                    _postgres_url(migrator, _MIGRATOR_URL), _MIGRATOR_URL
+                ) as migrating:
+                    upgrade(migrating)
             upgrade(engine)
+            _check_rights(engine)
             yield engine
         return
     # Only here: the supervisor is for POSIX systems, a DATABASE_URL serves all.
     from ledger.postgres import EmbeddedPostgres
 
-    with EmbeddedPostgres(home) as server, _checked_engine(_postgres_url(server.url)) as engine:
-        upgrade(engine)
+    with EmbeddedPostgres(home) as server:
+        with _checked_engine(_postgres_url(server.superuser_url)) as migrating:
+            upgrade(migrating)
+        with _checked_engine(_postgres_url(server.url)) as engine:
+            yield engine
+
+
+@contextmanager
+def attached_database(home: Path) -> Iterator[Engine]:
+    """Open, as the application, the database that another process keeps open for ``home``.
+
+    It is as long there as that process. Raises DatabaseMissing, DatabaseUnreachable, DatabaseBehind
+    or HomeInvalid.
+    """
+    if configured := os.environ.get(_APPLICATION_URL):
+        with open_database(home, configured) as engine:
+            yield engine
+        return
+    from ledger.postgres import running_url
+
+    with _checked_engine(_postgres_url(running_url(home))) as engine:
+        if not _is_newest(engine):
+            raise DatabaseBehind(
+                "the database is being migrated, or is of an older version",
+                "Try again in a moment; then upgrade the process that keeps it open.",
+            )
         yield engine
 
 
@@ -62,28 +106,83 @@ def check_database(url: str | None = None) -> None:
     Does nothing where neither ``url`` nor ``DATABASE_URL`` is set. Raises DatabaseUnreachable,
     DatabaseMissing or DatabaseUnsafe, within CONNECT_TIMEOUT_S for each address of the host.
     """
-    configured = url or os.environ.get("DATABASE_URL")
+    configured = url or os.environ.get(_APPLICATION_URL)
     if configured:
         with _checked_engine(_postgres_url(configured)):
             pass
 
 
-def upgrade(engine: Engine) -> None:
-    """Bring the schema to the newest migration: whole or not at all, one starter at a time."""
+@dataclass(frozen=True)
+class Upgraded:
+    """The schema's revision before and after, and what the migrating account should not be for."""
+
+    previous: str | None
+    revision: str
+    warning: str | None = None
+
+
+def upgrade_database(home: Path) -> Upgraded:
+    """Migrate, with the account that is there for it, the database that a start would open.
+
+    That is ``MEDPOLE_MIGRATOR_URL``, else ``DATABASE_URL`` (the answer then carries the warning of
+    ``privileges``), else the embedded server of ``home``. Raises LedgerMissing where there is none,
+    and what ``open_database`` raises.
+    """
+    for variable in (_MIGRATOR_URL, _APPLICATION_URL):
+        if configured := os.environ.get(variable):
+            with _checked_engine(_postgres_url(configured, variable), variable) as engine:
+                done = upgrade(engine)
+                warning = privileges(engine).warning if variable == _APPLICATION_URL else None
+                return Upgraded(done.previous, done.revision, warning)
+    if not os.path.lexists(home / "postgres"):
+        raise LedgerMissing(
+            f"there is no database in {home}",
+            "Name its folder with --home, or set DATABASE_URL and MEDPOLE_MIGRATOR_URL.",
+        )
+    from ledger.postgres import EmbeddedPostgres
+
+    with (
+        EmbeddedPostgres(home) as server,
+        _checked_engine(_postgres_url(server.superuser_url)) as engine,
+    ):
+        return upgrade(engine)
+
+
+def upgrade(engine: Engine) -> Upgraded:
+    """Bring the schema to the newest migration: whole or not at all, one starter at a time.
+
+    Nothing is attempted where it is the newest already. Where the roles are set up, the tables are
+    made by their owner, and granted. Raises DatabaseBehind where this account may not change the
+    schema, DatabaseBusy or DatabaseFailed.
+    """
     # Alembic announces each run; a coordinator's output is its own.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    with as_file(files("migrations")) as folder:
-        config = Config()
-        config.set_main_option("script_location", str(folder).replace("%", "%%"))
-        config.set_main_option("path_separator", "os")
+    previous: str | None = None
+    with _migrations() as (config, newest):
         try:
             with engine.begin() as connection:
+                separated = connection.execute(
+                    text(_MAY_BECOME_OWNER), {"owner": OWNER}
+                ).scalar_one()
+                if separated:
+                    connection.execute(text(f"SET LOCAL ROLE {OWNER}"))
+                previous = _revision(connection)
+                if previous == newest:
+                    return Upgraded(previous, newest)
                 connection.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_PATIENCE_S}s'"))
                 connection.execute(
-                    text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK}
+                    text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}
                 )
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+                previous = _revision(connection)  # another starter may have been faster
+                if previous is not None:
+                    ScriptDirectory.from_config(config).get_revision(previous)
+                if previous != newest:
+                    if not connection.execute(text(_MAY_CREATE)).scalar_one():
+                        raise _behind(previous, newest)
+                    config.attributes["connection"] = connection
+                    command.upgrade(config, "head")
+                    if separated:
+                        connection.execute(text(GRANTS))
         except CommandError as error:
             raise DatabaseFailed(
                 f"the database's schema is not one of this version's: {error}",
@@ -96,24 +195,104 @@ def upgrade(engine: Engine) -> None:
                     f"another process has migrated this database for {MIGRATION_PATIENCE_S} s",
                     "Wait until it is done, then start again.",
                 ) from error
+            if state == "42501":  # insufficient_privilege: the tables are somebody else's
+                raise _behind(previous, newest) from error
             raise DatabaseFailed(
                 f"the database's schema could not be made (SQLSTATE {state})",
-                "The account in DATABASE_URL must be allowed to create tables in its schema "
-                "(GRANT CREATE ON SCHEMA public), and an empty database of its own.",
+                "Give the ledger an empty database of its own, in which the account may create "
+                "tables.",
             ) from error
+    return Upgraded(previous, newest)
 
 
-def _postgres_url(url: str) -> URL:
+def roles_script() -> tuple[str, tuple[str, ...]]:
+    """The SQL with which an administrator makes the roles, and those that then need a password."""
+    return f"BEGIN;\n\n{ROLES}\n{GRANTS}\nCOMMIT;\n", LOGINS
+
+
+# Who owns the tables migrates them; where there are none, the owner's role if it may make them.
+_MAY_BECOME_OWNER = """
+    SELECT coalesce(bool_or(
+        pg_has_role(current_user, oid, 'MEMBER')
+        AND CASE WHEN to_regclass('entries') IS NULL
+            THEN coalesce(has_schema_privilege(oid, current_schema(), 'CREATE'), false)
+            ELSE (SELECT relowner FROM pg_class WHERE oid = to_regclass('entries')) = role.oid
+        END), false)
+    FROM pg_roles AS role WHERE rolname = :owner
+"""
+_MAY_CREATE = "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
+
+
+@contextmanager
+def _migrations() -> Iterator[tuple[Config, str]]:
+    """Alembic's configuration, and the newest revision."""
+    with as_file(files("migrations")) as folder:
+        config = Config()
+        config.set_main_option("script_location", str(folder).replace("%", "%%"))
+        config.set_main_option("path_separator", "os")
+        newest = ScriptDirectory.from_config(config).get_current_head()
+        assert newest is not None
+        yield config, newest
+
+
+def _revision(connection: Connection) -> str | None:
+    """The schema's revision, None where there is none that this account may see."""
+    table = connection.execute(
+        text(
+            "SELECT to_regclass('alembic_version') IS NOT NULL "
+            "AND has_table_privilege(to_regclass('alembic_version'), 'SELECT')"
+        )
+    ).scalar()
+    if not table:
+        return None
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+def _is_newest(engine: Engine) -> bool:
+    with _migrations() as (_, newest), engine.connect() as connection:
+        return _revision(connection) == newest
+
+
+def _behind(revision: str | None, newest: str) -> DatabaseBehind:
+    return DatabaseBehind(
+        f"the database's schema is {revision or 'not there, or not to be read'}, {newest} is "
+        "needed, and this account may not change it",
+        f"Run `consortium db upgrade` with {_MIGRATOR_URL} set to the migrating account. If that "
+        f"was done, this account lacks its rights: GRANT {APPLICATION} TO it.",
+    )
+
+
+def _check_rights(engine: Engine) -> None:
+    """Check that the account may read and append. Raises DatabaseFailed."""
+    with engine.connect() as connection:
+        missing = connection.execute(
+            text(
+                "SELECT current_user, relname FROM pg_class WHERE relname = ANY(:tables) "
+                "AND pg_table_is_visible(oid) AND NOT (has_table_privilege(oid, 'SELECT') "
+                "AND has_table_privilege(oid, 'INSERT')) ORDER BY relname LIMIT 1"
+            ),
+            {"tables": list(metadata.tables)},
+        ).first()
+    if missing is not None:
+        raise DatabaseFailed(
+            f"the database account {missing[0]} may not read and append to {missing[1]}",
+            f'Run GRANT {APPLICATION} TO "{missing[0]}"; or, without roles, let one account own '
+            "the tables.",
+        )
+
+
+def _postgres_url(url: str, variable: str = _APPLICATION_URL) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         raise DatabaseMissing(  # without the cause: it may quote the password
-            "DATABASE_URL is not a database URL", "Use postgresql://USER:PASSWORD@HOST:5432/NAME"
+            f"{variable} is not a database URL", "Use postgresql://USER:PASSWORD@HOST:5432/NAME"
         ) from None
     dialect = parsed.drivername.partition("+")[0]
     if dialect not in ("postgresql", "postgres"):
         raise DatabaseMissing(
-            f"DATABASE_URL names a {dialect} database; the ledger is kept in PostgreSQL only",
+            f"{variable} names a {dialect} database; the ledger is kept in PostgreSQL only",
             "Use postgresql://USER:PASSWORD@HOST:5432/NAME, or unset DATABASE_URL for the "
             "embedded PostgreSQL.",
         )
@@ -121,7 +300,7 @@ def _postgres_url(url: str) -> URL:
 
 
 @contextmanager
-def _checked_engine(url: URL) -> Iterator[Engine]:
+def _checked_engine(url: URL, variable: str = _APPLICATION_URL) -> Iterator[Engine]:
     timeout = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_S}
     engine = create_engine(
         url,
@@ -136,7 +315,7 @@ def _checked_engine(url: URL) -> Iterator[Engine]:
         try:
             connection = engine.connect()
         except DBAPIError as error:
-            raise _unreachable(url, error) from None
+            raise _unreachable(url, variable, error) from None
         with connection:
             _check_safe(connection)
         yield engine
@@ -144,7 +323,7 @@ def _checked_engine(url: URL) -> Iterator[Engine]:
         engine.dispose()
 
 
-def _unreachable(url: URL, error: DBAPIError) -> DatabaseUnreachable:
+def _unreachable(url: URL, variable: str, error: DBAPIError) -> DatabaseUnreachable:
     """Say who did not answer and why; never with the password, which libpq may quote."""
     where = url.host or url.query.get("host") or "the local socket"
     lines = str(error.orig).strip().splitlines() or ["no reason given"]
@@ -154,7 +333,7 @@ def _unreachable(url: URL, error: DBAPIError) -> DatabaseUnreachable:
             reason = reason.replace(str(secret), "***")
     return DatabaseUnreachable(
         f"the database at {where} could not be reached: {reason}",
-        "Check that PostgreSQL runs there, and host, port, user and password in DATABASE_URL.",
+        f"Check that PostgreSQL runs there, and host, port, user and password in {variable}.",
     )
 
 
@@ -172,4 +351,10 @@ def _check_safe(connection: Connection) -> None:
             f"the database has {', '.join(unsafe)} off: it may lose what it has acknowledged",
             f"Set {' and '.join(f'{name} = on' for name in unsafe)} in postgresql.conf (and for "
             "this role and database), then reload PostgreSQL.",
+        )
+    encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+    if encoding != "UTF8":
+        raise DatabaseUnsafe(
+            f"the database's encoding is {encoding}: it cannot hold every record as it was signed",
+            "Make a new one: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0.",
         )

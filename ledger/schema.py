@@ -1,6 +1,7 @@
 """The ledger's tables. ``migrations/`` holds the DDL that makes them; a test holds the two equal.
 
-Nothing here is ever updated or deleted: triggers refuse UPDATE, DELETE and TRUNCATE, for everyone.
+Nothing here is ever updated or deleted, but in ``disclosures``: triggers refuse UPDATE, DELETE and
+TRUNCATE, for everyone, and the application's role has no right to them (``migrations/roles.py``).
 They are no defence against the database's administrator (who can drop them): co-signed tree heads
 are. The database knows no meaning of an entry either: what is valid is decided from the bytes.
 """
@@ -9,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    DateTime,
     ForeignKey,
     Index,
     Integer,
@@ -17,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -50,6 +53,7 @@ entries = Table(
     Index("entries_job_round_idx", "job", "round"),
     Index("entries_type_idx", "type"),
     Index("entries_height_idx", "height"),
+    Index("entries_institution_type_idx", "institution", "type", "idx"),
 )
 
 # UNIQUE prev besides the primary key: without both, concurrent writers fork the chain.
@@ -67,6 +71,8 @@ blocks = Table(
     Column("first_idx", BigInteger, nullable=False),
     Column("count", BigInteger, nullable=False),
     Column("time", Text, nullable=False),
+    # Roots of the tree's perfect subtrees, header included; absent in blocks older than the column.
+    Column("frontier", LargeBinary),
     UniqueConstraint("hash"),
     UniqueConstraint("prev"),
     CheckConstraint("height >= 0", name="height"),
@@ -76,6 +82,7 @@ blocks = Table(
     CheckConstraint("octet_length(header) > 0", name="header"),
     CheckConstraint("first_idx >= 0", name="first_idx"),
     CheckConstraint("count >= 0", name="count"),
+    CheckConstraint("octet_length(frontier) % 32 = 0", name="frontier"),
 )
 
 cosignatures = Table(
@@ -90,4 +97,41 @@ cosignatures = Table(
     ),
     Column("institution", Text, primary_key=True),
     Column("line", Text, nullable=False),  # C2SP signed-note signature line
+)
+
+# What institutions handed in, from before it stands in a block.
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("key", Text, primary_key=True),  # idempotency: the text of entries.submission_key
+    Column("institution", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("received", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    CheckConstraint("octet_length(body) > 0", name="body"),
+)
+
+# A second, other cosignature by one institution on one block: its key was cloned or restored.
+conflicts = Table(
+    "conflicts",
+    metadata,
+    Column(
+        "height",
+        BigInteger,
+        ForeignKey("blocks.height"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("institution", Text, primary_key=True),
+    Column("line", Text, primary_key=True),
+)
+
+# The one erasable table: without its salt, a commitment on the ledger tells nothing.
+disclosures = Table(
+    "disclosures",
+    metadata,
+    Column("commitment", LargeBinary, primary_key=True),
+    Column("salt", LargeBinary, nullable=False),
+    Column("value", Text, nullable=False),
+    CheckConstraint("octet_length(commitment) = 32", name="commitment"),
+    CheckConstraint("octet_length(salt) = 32", name="salt"),
 )

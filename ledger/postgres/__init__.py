@@ -12,6 +12,6 @@ Durability is never traded for speed: fsync, full_page_writes and synchronous_co
 data checksums are written. The server listens on no network port.
 """
 
-from ledger.postgres.server import EmbeddedPostgres
+from ledger.postgres.server import EmbeddedPostgres, running_url
 
-__all__ = ["EmbeddedPostgres"]
+__all__ = ["EmbeddedPostgres", "running_url"]

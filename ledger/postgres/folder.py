@@ -1,8 +1,8 @@
 """Where the embedded database lies: complete or absent, and for one process at a time.
 
-``HOME/postgres`` (0700) holds ``data``, ``sockets`` and ``password`` (0600) and belongs to the
-account that the server runs as. It is made as ``HOME/postgres.new`` and renamed when complete, so
-that a killed ``initdb`` leaves nothing that looks like a database.
+``HOME/postgres`` (0700) holds ``data``, ``sockets``, ``password`` and ``application-password``
+(0600 both) and belongs to the account that the server runs as. It is made as ``HOME/postgres.new``
+and renamed when complete, so that a killed ``initdb`` leaves nothing that looks like a database.
 
 Where that account cannot reach HOME (root's home is 0700, and no parent folder is ever opened up
 for it), both names are symbolic links to a folder below ``/var/lib/medpole/postgres``.
@@ -59,9 +59,20 @@ class DatabaseFolder:
     @property
     def password(self) -> str:
         """The password of the database's superuser."""
-        descriptor = os.open(self.root / "password", os.O_RDONLY | os.O_NOFOLLOW)
-        with open(descriptor, encoding="ascii") as file:
-            return file.read().strip()
+        return _read(self.root / "password")
+
+    def application_password(self, account: Account) -> str:
+        """The password of the application's role, made first where a home has none yet.
+
+        Whole or absent: it is renamed when it is on the disk. The caller holds the home's lock.
+        """
+        path, new = self.root / "application-password", self.root / "application-password.new"
+        if not os.path.lexists(path):
+            new.unlink(missing_ok=True)
+            _write_password(new, account)
+            new.rename(path)
+            _sync(self.root)
+        return _read(path)
 
 
 def fits_socket(folder: Path) -> bool:
@@ -172,14 +183,10 @@ def clear_stale(found: DatabaseFolder) -> None:
 
 def _initialise(root: Path, account: Account, installation: Installation, server_lock: int) -> None:
     password = root / "password"
-    descriptor = os.open(password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w", encoding="ascii") as file:
-        file.write(secrets.token_urlsafe(32) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    _write_password(password, account)
     sockets = root / "sockets"
     sockets.mkdir(0o700)
-    for path in (password, sockets, root):  # the folder last: until then nobody else gets in
+    for path in (sockets, root):  # the folder last: until then nobody else gets in
         account.own(path)
     command: list[str | Path] = [
         installation.bin / "initdb",
@@ -203,6 +210,23 @@ def _initialise(root: Path, account: Account, installation: Installation, server
             f"initdb could not make a database in {root}: {last[0]}",
             "Check that the disk has space and can be written to, then start again.",
         )
+
+
+def _read(password: Path) -> str:
+    descriptor = os.open(password, os.O_RDONLY | os.O_NOFOLLOW)
+    with open(descriptor, encoding="ascii") as file:
+        return file.read().strip()
+
+
+def _write_password(path: Path, account: Account) -> None:
+    """Make a new password in a new file, on the disk before this returns."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "w", encoding="ascii") as file:
+        if account.uid is not None and account.gid is not None:
+            os.fchown(descriptor, account.uid, account.gid)  # the path may not be ours any more
+        file.write(secrets.token_urlsafe(32) + "\n")
+        file.flush()
+        os.fsync(descriptor)
 
 
 def _discard(new: Path) -> None:

@@ -1,4 +1,9 @@
-"""The embedded PostgreSQL as a context manager: started on entry, stopped on exit."""
+"""The embedded PostgreSQL as a context manager: started on entry, stopped on exit.
+
+Its superuser makes the database, its roles and its schema, and nothing else: the application has a
+role that reads and appends (``migrations/roles.py``). Roles, rights and the role's password are set
+at every start, in one transaction, so an older home, or one whose set-up was killed, needs no more.
+"""
 
 import os
 import re
@@ -8,15 +13,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psycopg2
+from psycopg2 import extensions
 from sqlalchemy.engine import URL
 
-from ledger.errors import DatabaseFailed, HomeInvalid
+from ledger.errors import DatabaseFailed, DatabaseMissing, HomeInvalid
 from ledger.postgres import binaries, folder, keeper
 from ledger.postgres.account import (
     Account,
@@ -24,6 +30,7 @@ from ledger.postgres.account import (
     account_for_new,
     server_environment,
 )
+from migrations.roles import APPLICATION, GRANTS, ROLES
 
 DATABASE = "medpole"
 # Crash recovery replays at most max_wal_size: seconds, on a slow disk a minute or two.
@@ -53,6 +60,34 @@ _SETTINGS = {
 }
 
 
+def running_url(home: Path) -> str:
+    """The application's URL of the server that another process runs for this home.
+
+    Raises DatabaseMissing where that cannot be reached, and HomeInvalid.
+    """
+    found = folder.existing(home)
+    try:
+        if found is None or not (found.sockets / f".s.PGSQL.{folder.PORT}").exists():
+            raise FileNotFoundError
+        password = found.application_password(account_for_existing(found.root))
+    except OSError:
+        raise DatabaseMissing(
+            f"the database in {home} is in use, and cannot be shared from here",
+            "Wait until the other process is done, and use the account that runs it.",
+        ) from None
+    return _url(found.sockets, APPLICATION, password)
+
+
+def _url(sockets: Path, role: str, password: str) -> str:
+    return URL.create(
+        "postgresql+psycopg2",
+        username=role,
+        password=password,
+        database=DATABASE,
+        query={"host": str(sockets), "port": str(folder.PORT)},
+    ).render_as_string(hide_password=False)
+
+
 class EmbeddedPostgres:
     """A PostgreSQL server for one home, used by this process alone.
 
@@ -67,14 +102,21 @@ class EmbeddedPostgres:
         self._log_start = 0
         self._owner = 0
         self._cleanup: ExitStack | None = None
+        self._sockets = Path()
         self._url = ""
+        self._superuser_url = ""
         self._pid = 0
         self._version = ""
 
     @property
     def url(self) -> str:
-        """SQLAlchemy URL over the private socket. It holds the password: do not print it."""
+        """The application's SQLAlchemy URL over the private socket. It holds the password."""
         return self._url
+
+    @property
+    def superuser_url(self) -> str:
+        """The superuser's URL, for migrations. It holds the password: do not print it."""
+        return self._superuser_url
 
     @property
     def pid(self) -> int:
@@ -141,7 +183,8 @@ class EmbeddedPostgres:
                 temporary=sockets != found.sockets,
             )
             cleanup.callback(self._stop, process)
-        self._connect(process, sockets, found.password)
+        self._sockets = sockets
+        self._make_database(process, found.password, found.application_password(account))
 
     def _socket_folder(
         self, found: folder.DatabaseFolder, account: Account, cleanup: ExitStack
@@ -206,45 +249,60 @@ class EmbeddedPostgres:
             self._pid = int(answer.readline() or 0)
         return process
 
-    def _connect(self, process: "subprocess.Popen[str]", sockets: Path, password: str) -> None:
-        """Wait until the server answers, and make the database where it is not there yet."""
+    def _make_database(
+        self, process: "subprocess.Popen[str]", password: str, application_password: str
+    ) -> None:
+        """Wait until the server answers; make the database and its roles as they have to be."""
+        connection = self._await(process, password)
+        self._version = connection.info.parameter_status("server_version") or ""
+        self._version = self._version.split(" ")[0]
+        try:
+            with closing(connection), connection.cursor() as cursor:
+                connection.autocommit = True
+                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
+                if cursor.fetchone() is None:
+                    cursor.execute(f'CREATE DATABASE "{DATABASE}"')
+            with (
+                closing(self._connect(DATABASE, password)) as connection,
+                connection,  # one transaction
+                connection.cursor() as cursor,
+            ):
+                cursor.execute(ROLES)
+                cursor.execute(GRANTS)
+                # As psql's \password does it: the server never sees the password itself.
+                verifier = extensions.encrypt_password(
+                    application_password, APPLICATION, connection, "scram-sha-256"
+                )
+                cursor.execute(f"ALTER ROLE {APPLICATION} PASSWORD %s", (verifier,))
+        except psycopg2.Error:
+            raise self._failed(refused=False) from None
+        self._url = self._url_of(APPLICATION, application_password)
+        self._superuser_url = self._url_of(folder.SUPERUSER, password)
+
+    def _await(self, process: "subprocess.Popen[str]", password: str) -> extensions.connection:
         deadline = time.monotonic() + START_PATIENCE_S
         while True:
             try:
-                connection = psycopg2.connect(
-                    host=str(sockets),
-                    port=folder.PORT,
-                    dbname="postgres",
-                    user=folder.SUPERUSER,
-                    password=password,
-                    connect_timeout=5,
-                )
-                break
+                return self._connect("postgres", password)
             except psycopg2.OperationalError as error:
                 refused = "authentication failed" in str(error)
                 ended = process.poll() is not None
                 if refused or ended or time.monotonic() > deadline:
                     raise self._failed(refused) from None
             time.sleep(0.02)
-        try:
-            connection.autocommit = True
-            self._version = connection.info.parameter_status("server_version") or ""
-            self._version = self._version.split(" ")[0]
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
-                if cursor.fetchone() is None:
-                    cursor.execute(f'CREATE DATABASE "{DATABASE}"')
-        except psycopg2.Error:
-            raise self._failed(refused=False) from None
-        finally:
-            connection.close()
-        self._url = URL.create(
-            "postgresql+psycopg2",
-            username=folder.SUPERUSER,
+
+    def _connect(self, database: str, password: str) -> extensions.connection:
+        return psycopg2.connect(
+            host=str(self._sockets),
+            port=folder.PORT,
+            dbname=database,
+            user=folder.SUPERUSER,
             password=password,
-            database=DATABASE,
-            query={"host": str(sockets), "port": str(folder.PORT)},
-        ).render_as_string(hide_password=False)
+            connect_timeout=5,
+        )
+
+    def _url_of(self, role: str, password: str) -> str:
+        return _url(self._sockets, role, password)
 
     def _failed(self, refused: bool) -> DatabaseFailed:
         if refused:

@@ -1,6 +1,9 @@
 """One PostgreSQL per pytest session (per xdist worker), and a fresh database for each test.
 
-``engine`` is what a ledger test wants: an empty, migrated database, dropped afterwards.
+``engine`` is what a ledger test wants: an empty, migrated database, opened as the application and
+dropped afterwards; ``superuser_engine`` tampers with the same one.
+``cluster`` is each kind of PostgreSQL that a ledger may stand in, with all roles to log in as:
+the packaged binaries, embedded, and a system's server that an administrator has set up.
 ``postgres_home`` is a home with a complete, stopped database of its own, to be started by a test.
 """
 
@@ -9,17 +12,24 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
+from clusters import (
+    Cluster,
+    LedgerDatabase,
+    autocommit,
+    embedded,
+    fresh_database,
+    shown,
+    system,
+)
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
 
 from ledger.database import open_database
 from ledger.postgres import EmbeddedPostgres
-
-_numbers = count()
+from migrations.roles import ROLES
 
 
 def _fast_folder() -> str:
@@ -83,32 +93,28 @@ def server(homes: Callable[..., Path], _template: Path) -> Iterator[EmbeddedPost
 
 @pytest.fixture(scope="session")
 def admin_engine(server: EmbeddedPostgres) -> Iterator[Engine]:
-    """The session's server, outside any ledger database, in autocommit."""
-    url = make_url(server.url).set(database="postgres")
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    yield engine
-    engine.dispose()
-
-
-def _database(admin: Engine, template: str) -> Iterator[str]:
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
-    yield admin.url.set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    """The session's server as its superuser, outside any ledger database, in autocommit."""
+    with autocommit(make_url(server.superuser_url).set(database="postgres")) as engine:
+        yield engine
 
 
 @pytest.fixture
-def database_url(admin_engine: Engine) -> Iterator[str]:
-    """The URL of a fresh database with the schema and no rows."""
-    yield from _database(admin_engine, "medpole")
+def _ledger_database(admin_engine: Engine) -> Iterator[str]:
+    with fresh_database(admin_engine, "medpole") as name:
+        yield name
+
+
+@pytest.fixture
+def database_url(server: EmbeddedPostgres, _ledger_database: str) -> str:
+    """The application's URL of a fresh database with the schema and no rows."""
+    return shown(make_url(server.url).set(database=_ledger_database))
 
 
 @pytest.fixture
 def empty_database_url(admin_engine: Engine) -> Iterator[str]:
-    """The URL of a fresh database without any table."""
-    yield from _database(admin_engine, "template0")
+    """The superuser's URL of a fresh database without any table."""
+    with fresh_database(admin_engine, "template0") as name:
+        yield shown(admin_engine.url.set(database=name))
 
 
 @pytest.fixture
@@ -116,3 +122,26 @@ def engine(database_url: str, tmp_path: Path) -> Iterator[Engine]:
     """An engine on a fresh database, opened as a coordinator opens it."""
     with open_database(tmp_path, database_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def superuser_engine(admin_engine: Engine, _ledger_database: str) -> Iterator[Engine]:
+    """The superuser's engine on the database of ``engine``, for tests that tamper."""
+    tampering = create_engine(admin_engine.url.set(database=_ledger_database))
+    yield tampering
+    tampering.dispose()
+
+
+@pytest.fixture(scope="session", params=["embedded", "system"])
+def cluster(request: pytest.FixtureRequest, homes: Callable[..., Path]) -> Iterator[Cluster]:
+    yield from {"embedded": embedded, "system": system}[request.param](homes())
+
+
+@pytest.fixture
+def fresh(cluster: Cluster) -> Iterator[LedgerDatabase]:
+    """A fresh, migrated ledger with its roles. (A template lends no rights to the database.)"""
+    with fresh_database(cluster.admin, "medpole") as name:
+        made = LedgerDatabase(cluster, name)
+        with made.engine() as superuser, superuser.begin() as connection:
+            connection.execute(text(ROLES))
+        yield made

@@ -1,4 +1,5 @@
 import logging
+import os
 import re
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from sqlalchemy.pool import NullPool
 from ledger import database
 from ledger.database import check_database, open_database, upgrade
 from ledger.errors import (
+    DatabaseBehind,
     DatabaseFailed,
     DatabaseMissing,
     DatabaseUnreachable,
@@ -26,7 +28,15 @@ from ledger.errors import (
 )
 from ledger.postgres import EmbeddedPostgres
 from ledger.postgres import server as server_module
-from ledger.schema import blocks, cosignatures, entries, metadata
+from ledger.schema import (
+    blocks,
+    conflicts,
+    cosignatures,
+    disclosures,
+    entries,
+    metadata,
+    submissions,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,8 +63,19 @@ BLOCK = {
     "first_idx": 0,
     "count": 1,
     "time": "2026-01-01T00:00:00Z",
+    "frontier": b"f" * 64,
 }
 COSIGNATURE = {"height": 0, "institution": "a", "line": "— a xyz"}
+CONFLICT = {"height": 0, "institution": "a", "line": "— a other"}
+SUBMISSION = {"key": "change/1", "institution": "a", "body": b"{}"}
+DISCLOSURE = {"commitment": b"c" * 32, "salt": b"s" * 32, "value": "St. Mary's"}
+KEYS = {
+    "entries": "idx",
+    "blocks": "height",
+    "cosignatures": "height, institution",
+    "conflicts": "height, institution, line",
+    "submissions": "key",
+}
 
 
 @pytest.fixture
@@ -63,6 +84,9 @@ def filled(engine: Engine) -> Engine:
         connection.execute(insert(entries), ENTRY)
         connection.execute(insert(blocks), BLOCK)
         connection.execute(insert(cosignatures), COSIGNATURE)
+        connection.execute(insert(conflicts), CONFLICT)
+        connection.execute(insert(submissions), SUBMISSION)
+        connection.execute(insert(disclosures), DISCLOSURE)
     return engine
 
 
@@ -71,28 +95,37 @@ def test_bytes_come_back_as_they_went_in(filled: Engine) -> None:
         assert dict(connection.execute(entries.select()).mappings().one()) == ENTRY
         assert dict(connection.execute(blocks.select()).mappings().one()) == BLOCK
         assert dict(connection.execute(cosignatures.select()).mappings().one()) == COSIGNATURE
+        assert dict(connection.execute(conflicts.select()).mappings().one()) == CONFLICT
+        assert dict(connection.execute(disclosures.select()).mappings().one()) == DISCLOSURE
+        received = connection.execute(submissions.select()).mappings().one()
+        assert {**SUBMISSION, "received": received["received"]} == dict(received)
+        assert received["received"].tzinfo is not None
 
 
 @pytest.mark.parametrize("role", ["origin", "replica", "local"])
-@pytest.mark.parametrize("table", ["entries", "blocks", "cosignatures"])
+@pytest.mark.parametrize("table", list(KEYS))
 @pytest.mark.parametrize(
     "change",
     [
-        "UPDATE {table} SET height = height",
+        "UPDATE {table} SET {column} = {column}",
         "DELETE FROM {table}",
-        "DELETE FROM ONLY {table} WHERE height = 0",
+        "DELETE FROM ONLY {table} WHERE {column} IS NOT NULL",
         "TRUNCATE {table} CASCADE",
         "INSERT INTO {table} SELECT * FROM {table} ON CONFLICT ({key}) "
-        "DO UPDATE SET height = excluded.height",
+        "DO UPDATE SET {column} = excluded.{column}",
     ],
 )
-def test_nothing_is_changed_or_deleted(filled: Engine, role: str, table: str, change: str) -> None:
-    key = {"entries": "idx", "blocks": "height", "cosignatures": "height, institution"}[table]
-    with filled.connect() as connection:
+@pytest.mark.usefixtures("filled")
+def test_nothing_is_changed_or_deleted(
+    superuser_engine: Engine, role: str, table: str, change: str
+) -> None:
+    key = KEYS[table]
+    column = key.split(",")[0]
+    with superuser_engine.connect() as connection:
         assert connection.execute(text("SHOW is_superuser")).scalar() == "on"
         connection.execute(text(f"SET session_replication_role = {role}"))
         with pytest.raises(IntegrityError, match=r"append-only: (UPDATE|DELETE|TRUNCATE) on"):
-            connection.execute(text(change.format(table=table, key=key)))
+            connection.execute(text(change.format(table=table, key=key, column=column)))
         connection.rollback()
         assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar() == 1
 
@@ -117,11 +150,28 @@ def test_nothing_is_changed_or_deleted(filled: Engine, role: str, table: str, ch
         (blocks, {"height": 1, "hash": b"1" * 32, "prev": b"p" * 32, "count": -1}),
         (cosignatures, {}),
         (cosignatures, {"height": 1}),
+        (blocks, {"height": 1, "hash": b"1" * 32, "prev": b"p" * 32, "frontier": bytes(33)}),
+        (conflicts, {}),
+        (conflicts, {"height": 1}),
+        (submissions, {}),
+        (submissions, {"key": "change/2", "body": b""}),
+        (submissions, {"key": "change/2", "institution": None}),
+        (disclosures, {}),
+        (disclosures, {"commitment": b"d" * 31}),
+        (disclosures, {"commitment": b"d" * 32, "salt": b"s"}),
+        (disclosures, {"commitment": b"d" * 32, "value": None}),
     ],
 )
 def test_constraints(filled: Engine, table: object, wrong: dict[str, object]) -> None:
-    whole = {entries: {**ENTRY, "idx": 1, "submission_key": "l"}, blocks: BLOCK}
-    row = {**whole.get(table, COSIGNATURE), **wrong}
+    whole = {
+        entries: {**ENTRY, "idx": 1, "submission_key": "l"},
+        blocks: BLOCK,
+        cosignatures: COSIGNATURE,
+        conflicts: CONFLICT,
+        submissions: SUBMISSION,
+        disclosures: DISCLOSURE,
+    }
+    row = {**whole[table], **wrong}
     with filled.connect() as connection, pytest.raises(IntegrityError):
         connection.execute(insert(table), row)
 
@@ -184,8 +234,10 @@ def test_threads_of_one_process_upgrade_once(empty_database_url: str) -> None:
     assert inspect(engine).has_table("cosignatures")
 
 
-def test_a_schema_of_a_newer_version_is_refused(engine: Engine, database_url: str) -> None:
-    with engine.begin() as connection:
+def test_a_schema_of_a_newer_version_is_refused(
+    superuser_engine: Engine, database_url: str
+) -> None:
+    with superuser_engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(DatabaseFailed, match="9999"):
         open_database(Path("/unused"), database_url).__enter__()
@@ -207,9 +259,10 @@ def test_an_account_that_may_not_create_tables(empty_database_url: str) -> None:
         connection.execute(text("CREATE ROLE guest LOGIN PASSWORD 'guest'"))
         connection.execute(text("REVOKE CREATE ON SCHEMA public FROM PUBLIC"))
     url = admin.url.set(username="guest", password="guest")
-    with pytest.raises(DatabaseFailed, match="42501") as caught:
+    with pytest.raises(DatabaseBehind, match="not there") as caught:
         open_database(Path("/unused"), url.render_as_string(hide_password=False)).__enter__()
-    assert "GRANT CREATE" in caught.value.resolve
+    assert "consortium db upgrade" in caught.value.resolve
+    assert "MEDPOLE_MIGRATOR_URL" in caught.value.resolve
 
 
 def test_url_from_the_environment(
@@ -292,8 +345,8 @@ def test_a_server_that_may_lose_is_refused(
             open_database(postgres_home, server.url).__enter__()
 
 
-def test_a_database_that_may_lose_is_refused(database_url: str, engine: Engine) -> None:
-    with engine.begin() as connection:
+def test_a_database_that_may_lose_is_refused(database_url: str, superuser_engine: Engine) -> None:
+    with superuser_engine.begin() as connection:
         name = make_url(database_url).database
         connection.execute(text(f"ALTER DATABASE {name} SET synchronous_commit = off"))
     with pytest.raises(DatabaseUnsafe, match="synchronous_commit off"):
@@ -304,3 +357,18 @@ def test_an_old_server_is_refused(database_url: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(database, "_OLDEST_VERSION", 990000)
     with pytest.raises(DatabaseMissing, match="is needed"):
         check_database(database_url)
+
+
+def test_another_encoding_is_refused(admin_engine: Engine) -> None:
+    name = f"latin_{os.getpid()}"
+    with admin_engine.connect() as connection:
+        connection.execute(
+            text(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+        )
+        try:
+            url = admin_engine.url.set(database=name).render_as_string(hide_password=False)
+            with pytest.raises(DatabaseUnsafe, match="LATIN1") as caught:
+                check_database(url)
+            assert "UTF8" in caught.value.resolve
+        finally:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))

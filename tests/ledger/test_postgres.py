@@ -31,7 +31,7 @@ from pathlib import Path
 from sqlalchemy import create_engine, text
 from ledger.postgres import EmbeddedPostgres
 with EmbeddedPostgres(Path(sys.argv[1])) as server:
-    with create_engine(server.url).begin() as connection:
+    with create_engine(server.superuser_url).begin() as connection:
         connection.execute(text("CREATE TABLE kept (n int)"))
         connection.execute(text("INSERT INTO kept VALUES (1)"))
     print(server.pid, flush=True)
@@ -96,17 +96,17 @@ def test_data_survives_a_restart(postgres_home: Path) -> None:
     with EmbeddedPostgres(postgres_home) as server:
         first = server.pid
         assert int(server.version.split(".")[0]) >= 15
-        ask(server.url, "CREATE TABLE kept AS SELECT 7 AS n")
+        ask(server.superuser_url, "CREATE TABLE kept AS SELECT 7 AS n")
     assert not running(first)
     with EmbeddedPostgres(postgres_home) as server:
-        assert ask(server.url, "SELECT n FROM kept") == 7
+        assert ask(server.superuser_url, "SELECT n FROM kept") == 7
 
 
 def test_one_object_can_be_entered_again(postgres_home: Path) -> None:
     server = EmbeddedPostgres(postgres_home)
     for _ in range(2):
         with server:
-            assert ask(server.url, "SELECT 1") == 1
+            assert ask(server.superuser_url, "SELECT 1") == 1
 
 
 def test_settings_are_durable_and_private(postgres_home: Path) -> None:
@@ -122,7 +122,7 @@ def test_settings_are_durable_and_private(postgres_home: Path) -> None:
             "lc_collate": "C" if server.version < "16" else None,
             "password_encryption": "scram-sha-256",
         }.items():
-            assert value is None or ask(server.url, f"SHOW {name}") == value
+            assert value is None or ask(server.superuser_url, f"SHOW {name}") == value
         for path in ("postgres", "postgres/data", "postgres/sockets"):
             assert mode(home / path) == 0o700
         assert mode(home / "postgres/sockets/.s.PGSQL.5432") == 0o700
@@ -134,15 +134,17 @@ def test_settings_are_durable_and_private(postgres_home: Path) -> None:
             psycopg2.connect(
                 host=url.query["host"], port=5432, user="medpole", password="x", dbname="medpole"
             )
-        assert str(url.password) not in " ".join(psutil.Process(server.pid).cmdline())
+        command = " ".join(psutil.Process(server.pid).cmdline())
+        for secret in (url.password, make_url(server.superuser_url).password):
+            assert str(secret) not in command
 
 
 def test_statements_and_values_stay_out_of_the_log(postgres_home: Path) -> None:
     with EmbeddedPostgres(postgres_home) as server:
-        ask(server.url, "CREATE TABLE people (name text UNIQUE)")
-        ask(server.url, "INSERT INTO people VALUES ('Mustermann')")
+        ask(server.superuser_url, "CREATE TABLE people (name text UNIQUE)")
+        ask(server.superuser_url, "INSERT INTO people VALUES ('Mustermann')")
         with pytest.raises(Exception, match="Mustermann"):
-            ask(server.url, "INSERT INTO people VALUES ('Mustermann')")
+            ask(server.superuser_url, "INSERT INTO people VALUES ('Mustermann')")
     log = (postgres_home / "postgres.log").read_text()
     assert "duplicate key" in log
     assert "Mustermann" not in log
@@ -150,12 +152,12 @@ def test_statements_and_values_stay_out_of_the_log(postgres_home: Path) -> None:
 
 def test_alter_system_cannot_turn_durability_off(postgres_home: Path) -> None:
     with EmbeddedPostgres(postgres_home) as server:
-        engine = create_engine(server.url, isolation_level="AUTOCOMMIT")
+        engine = create_engine(server.superuser_url, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             connection.execute(text("ALTER SYSTEM SET fsync = off"))
         engine.dispose()
     with EmbeddedPostgres(postgres_home) as server:
-        assert ask(server.url, "SHOW fsync") == "on"
+        assert ask(server.superuser_url, "SHOW fsync") == "on"
 
 
 def test_killed_coordinator_leaves_nothing_and_loses_nothing(postgres_home: Path) -> None:
@@ -167,7 +169,7 @@ def test_killed_coordinator_leaves_nothing_and_loses_nothing(postgres_home: Path
         with EmbeddedPostgres(postgres_home) as server:
             assert time.monotonic() - began < 30
             assert not running(pid)
-            assert ask(server.url, "SELECT n FROM kept") == 1
+            assert ask(server.superuser_url, "SELECT n FROM kept") == 1
     finally:
         process.wait()
     process.stdout.close()
@@ -189,7 +191,7 @@ def test_killed_with_its_keeper_too(postgres_home: Path) -> None:
     process.communicate()
     await_end(postgres_home, pid)
     with EmbeddedPostgres(postgres_home) as server:
-        assert ask(server.url, "SELECT n FROM kept") == 1
+        assert ask(server.superuser_url, "SELECT n FROM kept") == 1
 
 
 def test_everything_killed_at_once(postgres_home: Path) -> None:
@@ -200,7 +202,7 @@ def test_everything_killed_at_once(postgres_home: Path) -> None:
             victim.kill()
     process.communicate()
     with EmbeddedPostgres(postgres_home) as server:
-        assert ask(server.url, "SELECT n FROM kept") == 1
+        assert ask(server.superuser_url, "SELECT n FROM kept") == 1
     assert "automatic recovery in progress" in (postgres_home / "postgres.log").read_text()
 
 
@@ -213,7 +215,7 @@ def test_a_reused_process_number_is_no_server(postgres_home: Path) -> None:
     for name in ("data/postmaster.pid", "sockets/.s.PGSQL.5432.lock"):
         (postgres_home / "postgres" / name).write_text(ours)
     with EmbeddedPostgres(postgres_home) as server:
-        assert ask(server.url, "SELECT 1") == 1
+        assert ask(server.superuser_url, "SELECT 1") == 1
 
 
 def test_a_server_started_by_hand_is_left_alone(postgres_home: Path) -> None:
@@ -222,15 +224,15 @@ def test_a_server_started_by_hand_is_left_alone(postgres_home: Path) -> None:
         before = (found.data / "postmaster.pid").read_text()
         folder.clear_stale(found)
         assert (found.data / "postmaster.pid").read_text() == before
-        assert ask(server.url, "SELECT 1") == 1
+        assert ask(server.superuser_url, "SELECT 1") == 1
 
 
 def test_killed_server_recovers(postgres_home: Path) -> None:
     with EmbeddedPostgres(postgres_home) as server:
-        ask(server.url, "CREATE TABLE kept AS SELECT 7 AS n")
+        ask(server.superuser_url, "CREATE TABLE kept AS SELECT 7 AS n")
         os.kill(server.pid, signal.SIGKILL)
     with EmbeddedPostgres(postgres_home) as server:
-        assert ask(server.url, "SELECT n FROM kept") == 7
+        assert ask(server.superuser_url, "SELECT n FROM kept") == 7
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -241,7 +243,7 @@ def test_signal_to_the_terminal_group_stops_in_order(postgres_home: Path, number
     await_end(postgres_home, pid)
     assert "database system is shut down" in (postgres_home / "postgres.log").read_text()
     with EmbeddedPostgres(postgres_home) as server:
-        assert ask(server.url, "SELECT n FROM kept") == 1
+        assert ask(server.superuser_url, "SELECT n FROM kept") == 1
 
 
 def test_a_server_started_from_a_thread_outlives_the_thread(postgres_home: Path) -> None:
@@ -251,7 +253,7 @@ def test_a_server_started_from_a_thread_outlives_the_thread(postgres_home: Path)
     thread.join()
     try:
         time.sleep(0.3)
-        assert ask(server.url, "SELECT 1") == 1
+        assert ask(server.superuser_url, "SELECT 1") == 1
     finally:
         server.__exit__(None, None, None)
     assert not running(server.pid)
@@ -264,7 +266,7 @@ def test_a_forked_child_does_not_stop_the_server(postgres_home: Path) -> None:
             server.__exit__(None, None, None)
             os._exit(0)
         os.waitpid(child, 0)
-        assert ask(server.url, "SELECT 1") == 1
+        assert ask(server.superuser_url, "SELECT 1") == 1
 
 
 def test_a_forked_child_does_not_hold_the_server_up(postgres_home: Path) -> None:
@@ -288,7 +290,7 @@ def test_a_second_process_is_refused(postgres_home: Path) -> None:
         with pytest.raises(DatabaseBusy, match="another process"):
             EmbeddedPostgres(postgres_home).__enter__()
         assert time.monotonic() - began < 3
-        assert ask(server.url, "SELECT 1") == 1
+        assert ask(server.superuser_url, "SELECT 1") == 1
     process, pid = coordinator(postgres_home)
     with pytest.raises(DatabaseBusy):
         EmbeddedPostgres(postgres_home).__enter__()
@@ -308,11 +310,11 @@ def test_both_kinds_of_binaries(
     with monkeypatch.context() as patch:
         patch.setattr(binaries, other, list)
         with EmbeddedPostgres(home) as server:
-            assert ask(server.url, "SHOW data_checksums") == "on"
-            assert ask(server.url, "SELECT pg_encoding_to_char(encoding) FROM pg_database") in {
-                "UTF8"
-            }
-            assert ask(server.url, "SHOW lc_messages") == "C"
+            assert ask(server.superuser_url, "SHOW data_checksums") == "on"
+            assert ask(
+                server.superuser_url, "SELECT pg_encoding_to_char(encoding) FROM pg_database"
+            ) in {"UTF8"}
+            assert ask(server.superuser_url, "SHOW lc_messages") == "C"
             major = server.version.split(".")[0]
             if source == "packaged":
                 assert major == "18"
@@ -363,7 +365,7 @@ def test_an_interrupted_initdb_is_begun_anew(homes: Callable[..., Path]) -> None
     process.wait()
     assert not (home / "postgres").exists()
     with EmbeddedPostgres(home) as server:
-        assert ask(server.url, "SELECT 1") == 1
+        assert ask(server.superuser_url, "SELECT 1") == 1
     assert not (home / "postgres.new").exists()
 
 
@@ -389,7 +391,7 @@ def test_a_server_that_cannot_start_says_why(
     assert "postgres.log" in caught.value.resolve
     monkeypatch.undo()
     with EmbeddedPostgres(postgres_home) as server:
-        assert ask(server.url, "SELECT 1") == 1
+        assert ask(server.superuser_url, "SELECT 1") == 1
 
 
 def test_a_wrong_password_file_says_so(postgres_home: Path) -> None:
@@ -405,7 +407,7 @@ def test_a_home_whose_path_no_socket_can_have(homes: Callable[..., Path], name: 
     with EmbeddedPostgres(home) as server:
         sockets = Path(str(make_url(server.url).query["host"]))
         assert mode(sockets) == 0o700
-        assert ask(server.url, "SELECT 1") == 1
+        assert ask(server.superuser_url, "SELECT 1") == 1
     assert not sockets.exists()
     process, pid = coordinator(home)
     setting = "unix_socket_directories="
@@ -447,13 +449,13 @@ def test_root_below_a_closed_folder(
     modes = {path: mode(path) for path in (closed, *closed.parents)}
     home = closed / "home"
     with EmbeddedPostgres(home) as server:
-        ask(server.url, "CREATE TABLE kept AS SELECT 7 AS n")
+        ask(server.superuser_url, "CREATE TABLE kept AS SELECT 7 AS n")
         assert psutil.Process(server.pid).uids().effective != 0
     assert (home / "postgres").is_symlink()
     assert (home / "postgres").resolve().parent == shelter / "postgres"
     assert mode((home / "postgres").resolve()) == 0o700
     with EmbeddedPostgres(home) as server:
-        assert ask(server.url, "SELECT n FROM kept") == 7
+        assert ask(server.superuser_url, "SELECT n FROM kept") == 7
     assert modes == {path: mode(path) for path in modes}
     assert mode(home) == 0o700
     assert not (home / "postgres.new").is_symlink()
@@ -492,7 +494,7 @@ def test_packaged_binaries_that_the_account_cannot_reach(
     monkeypatch.setattr(folder, "SHELTER", homes("/tmp"))
     with EmbeddedPostgres(homes()) as server:
         assert psutil.Process(server.pid).exe().startswith(str(folder.SHELTER))
-        assert ask(server.url, "SELECT 1") == 1
+        assert ask(server.superuser_url, "SELECT 1") == 1
     assert [path.name for path in folder.SHELTER.glob(".new-*")] == []
 
 
@@ -558,7 +560,7 @@ def test_as_an_ordinary_user(homes: Callable[..., Path]) -> None:
     # Root coming after runs it as its owner, not as `postgres`.
     with EmbeddedPostgres(home) as server:
         assert psutil.Process(server.pid).uids().real == nobody.pw_uid
-        assert ask(server.url, "SELECT n FROM kept") == 1
+        assert ask(server.superuser_url, "SELECT n FROM kept") == 1
 
 
 def test_a_long_log_is_cut(tmp_path: Path) -> None:
