@@ -15,13 +15,12 @@ from ledger.entry import Entry
 from ledger.errors import BlockInvalid
 from ledger.merkle import leaf_hash
 from ledger.note import Checkpoint
-from ledger.records import Policy
 
 NO_PARENT = "0" * 64
 _DOMAIN = b"medpole/block/v1\n"
 _FIELDS = {
     "v": int, "type": str, "ledger": str, "epoch": int, "height": int, "prev": str,
-    "first": int, "count": int, "size": int, "root": str, "policy": str, "parent_cert": str,
+    "first": int, "count": int, "size": int, "root": str, "membership": str, "parent_cert": str,
     "time": int,
 }  # fmt: skip
 
@@ -31,7 +30,8 @@ class Header:
     """A block's header.
 
     ``first`` and ``count`` give the entries' indexes; ``size`` and ``root`` are the tree's,
-    these entries included and this header not. Hashes are lower-case hex of 32 bytes; ``time``
+    these entries included and this header not; ``membership`` is the digest of who may co-sign
+    it (`ledger.membership`). Hashes are lower-case hex of 32 bytes; ``time``
     is in Unix seconds.
     """
 
@@ -43,7 +43,7 @@ class Header:
     count: int
     size: int
     root: str
-    policy: str
+    membership: str
     parent_cert: str
     time: int
 
@@ -91,12 +91,6 @@ class Block:
     checkpoint: Checkpoint
     signature: str
     parent_cert: tuple[str, ...]
-
-
-def policy_hash(policy: Policy) -> str:
-    """Digest of the policy in force."""
-    body = canonical.dumps(policy.model_dump(mode="json"))
-    return sha256(b"medpole/policy/v1\n" + body).hexdigest()
 
 
 def certificate_hash(lines: Sequence[str]) -> str:

@@ -1,18 +1,19 @@
 """The rules by which one block follows another: what every reader of a ledger checks.
 
 `Chain` is a state machine without I/O. `Chain.begin` takes the genesis block, `follow` takes the
-next block, `certify` checks that a quorum of the members in force co-signed the newest one. The
+next block, `certify` checks that a quorum of the members in force co-signed the newest one;
+`ledger.membership` holds how those change. The
 coordinator's store, every witness and the auditor's verification all use this one class.
 What a round's records must say beyond form, authorship and order is not its concern.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 
 from ledger import canonical
-from ledger.block import NO_PARENT, Block, Header, certificate_hash, origin, policy_hash
-from ledger.entry import Entry
+from ledger.block import NO_PARENT, Block, Header, certificate_hash, origin
+from ledger.entry import Entry, naming_type
 from ledger.errors import (
     BlockInvalid,
     GenesisMismatch,
@@ -20,13 +21,14 @@ from ledger.errors import (
     QuorumMissing,
     SignatureInvalid,
 )
-from ledger.keys import PublicKey, Role
+from ledger.keys import Role
+from ledger.membership import Membership
 from ledger.merkle import Frontier
 from ledger.note import Checkpoint, SignatureLine, verify_cosignature, verify_note
-from ledger.quorum import quorum
-from ledger.records import COORDINATOR, Genesis, LedgerRecord, MemberForm, Policy, Record
+from ledger.records import Genesis, MemberForm, Policy
 
 NO_CERTIFICATE = certificate_hash(())
+_MEMBERSHIP_TYPES = ("change", "approval")
 
 
 def ledger_id(genesis: Genesis) -> str:
@@ -37,15 +39,20 @@ def ledger_id(genesis: Genesis) -> str:
 
 @dataclass
 class Chain:
-    """What a reader knows after the newest block that it accepted."""
+    """What a reader knows after the newest block that it accepted.
+
+    ``membership`` is in force at that block: a quorum of it makes the block final. ``upcoming`` is
+    in force from the next block on. ``memberships`` holds all that ever were, by digest.
+    """
 
     ledger: str
-    coordinator: dict[Role, PublicKey]
-    members: dict[str, MemberForm]
-    policy: Policy
+    membership: Membership
+    upcoming: Membership
+    memberships: dict[str, Membership] = field(repr=False)
     header: Header
     checkpoint: Checkpoint
     frontier: Frontier = field(repr=False)
+    _certified: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
 
     @staticmethod
     def begin(block: Block, pinned: str | None = None) -> "Chain":
@@ -55,83 +62,92 @@ class Chain:
             GenesisMismatch: if ``pinned`` is another ledger's id.
             LedgerError: if the block breaks a rule.
         """
-        genesis = block.entries[0].record if len(block.entries) == 1 else None
-        if not isinstance(genesis, Genesis):
-            raise _invalid("block 0 does not hold exactly the genesis record")
-        ledger = ledger_id(genesis)
-        if pinned is not None and pinned != ledger:
-            raise GenesisMismatch(
-                f"this ledger is {ledger[:16]}…, the pinned genesis is {pinned[:16]}…",
-                "compare the fingerprint with the one your institution signed",
-            )
-        coordinator = {
-            role: PublicKey(role, bytes.fromhex(form.public), form.alg)
-            for role, form in genesis.coordinator.items()
-        }
-        if not {Role.RECORD, Role.COSIGN} <= set(coordinator):
-            raise _invalid("the genesis lacks a key of the coordinator")
-        members = {member.id: member for member in genesis.founders}
-        if len(members) != len(genesis.founders) or COORDINATOR in members:
-            raise _invalid("the genesis names an institution twice")
-        forms = [form for member in genesis.founders for form in member.keys.values()]
-        publics = [form.public for form in (*forms, *genesis.coordinator.values())]
-        if len(set(publics)) != len(publics):
-            # A cosignature does not cover its signer's name: one key must not count twice.
-            raise _invalid("the genesis names one key twice")
-        signers = [coordinator[Role.RECORD]]
-        signers += [member.key(Role.RECORD) for member in genesis.founders]
-        block.entries[0].verify(signers)
-        empty = Header(ledger, 0, -1, NO_PARENT, 0, 0, 0, "", "", "", genesis.created)
-        chain = Chain(
-            ledger, coordinator, members, genesis.policy, empty,
-            Checkpoint(origin(ledger), 0, b"", 0, 0, b""), Frontier(),
-        )  # fmt: skip
+        chain = _before(block.entries[0] if len(block.entries) == 1 else None, pinned)
         chain._accept(block)
         return chain
 
-    def follow(self, block: Block) -> None:
+    @staticmethod
+    def resume(
+        genesis: Entry,
+        changes: Iterable[Entry],
+        header: Header,
+        frontier: Frontier,
+        pinned: str | None = None,
+    ) -> "Chain":
+        """Goes on from the block with ``header``, without the blocks before it.
+
+        ``changes`` are all changes and approvals up to that block, in order; ``frontier`` is the
+        tree with that header in it. Both are verified: approvals carry signatures, and the next
+        block's root and membership cannot follow from others.
+
+        Raises:
+            GenesisMismatch, LedgerError: if they do not fit together.
+        """
+        chain = _before(genesis, pinned)
+        chain._replay(changes)
+        # The last change took effect with that block, or before it.
+        in_force = chain.memberships.get(header.membership)
+        newest = list(chain.memberships)[-2:]
+        if header.membership not in newest or in_force is None or header.ledger != chain.ledger:
+            raise _invalid("the header names a membership that the changes do not give")
+        if frontier.size != header.size + 1:
+            raise _invalid("the tree does not end with the header")
+        chain.membership, chain.header, chain.frontier = in_force, header, frontier
+        chain.checkpoint = _checkpoint(header, frontier)
+        return chain
+
+    @staticmethod
+    def memberships_of(
+        genesis: Entry, changes: Iterable[Entry], pinned: str | None = None
+    ) -> Mapping[str, Membership]:
+        """All memberships that a genesis, changes and approvals give, by digest.
+
+        Raises:
+            GenesisMismatch, LedgerError: as for `resume`.
+        """
+        chain = _before(genesis, pinned)
+        chain._replay(changes)
+        return chain.memberships
+
+    def _replay(self, changes: Iterable[Entry]) -> None:
+        for entry in changes:
+            self.upcoming.check_entry(entry)
+            self._go_on(self.upcoming.after([entry.record]))
+
+    @property
+    def members(self) -> Mapping[str, MemberForm]:
+        """Who signs, and takes part, from the next block on."""
+        return self.upcoming.members
+
+    @property
+    def policy(self) -> Policy:
+        """The policy from the next block on."""
+        return self.upcoming.policy
+
+    def in_force_at(self, header: Header) -> Membership:
+        """The membership in force at an accepted block: a quorum of it made the block final."""
+        return self.memberships[header.membership]
+
+    def follow(self, block: Block, *, entries_checked: bool = False) -> None:
         """Accepts the next block; on an error nothing changes.
+
+        With ``entries_checked`` each entry was given to the upcoming membership's `check_entry`.
 
         Raises:
             LedgerError: naming the first rule that the block breaks.
         """
-        for position, entry in enumerate(block.entries):
+        for position, entry in enumerate(() if entries_checked else block.entries):
             try:
-                self.check_entry(entry)
+                self.upcoming.check_entry(entry)
             except LedgerError as error:
                 error.what = f"entry {block.header.first + position}: {error.what}"
                 raise
-        self._certificate(block)
-        self._accept(block)
-
-    def check_entry(self, entry: Entry) -> None:
-        """Checks one entry's form, ledger, author and signature.
-
-        Raises:
-            LedgerError: if one does not hold.
-        """
-        record = entry.record
-        if not isinstance(record, LedgerRecord):
-            raise _invalid("a second genesis")
-        if record.ledger != self.ledger:
-            raise _invalid("a record of another ledger")
-        entry.verify([self._author_key(record)])
-
-    def _author_key(self, record: Record) -> PublicKey:
-        if record.author == COORDINATOR:
-            return self.coordinator[Role.RECORD]
-        member = self.members.get(record.author)
-        if member is None:
-            raise SignatureInvalid(
-                f"{record.author} is not a member",
-                "only the founders in the genesis sign records of this ledger",
-            )
-        return member.key(Role.RECORD)
-
-    def _certificate(self, block: Block) -> None:
         if list(block.parent_cert) != sorted(block.parent_cert):
             raise _invalid("the parent's certificate is not sorted")
-        check_quorum(self.members, self.checkpoint, block.parent_cert)
+        if tuple(block.parent_cert) != self._certified:
+            self.certify(block.parent_cert)
+        self._accept(block)
+        self._certified = None
 
     def _accept(self, block: Block) -> None:
         header, parent = block.header, self.header
@@ -148,7 +164,7 @@ class Chain:
             count=len(block.entries),
             size=frontier.size,
             root=frontier.root().hex(),
-            policy=policy_hash(self.policy),
+            membership=self.upcoming.digest,
             parent_cert=certificate_hash(block.parent_cert),
             time=header.time,
         )
@@ -160,16 +176,21 @@ class Chain:
         if genesis and block.parent_cert:
             raise _invalid("the genesis block has a parent's certificate")
         frontier.append(header.leaf)
-        checkpoint = Checkpoint(
-            origin(self.ledger), frontier.size, frontier.root(), header.epoch, header.height,
-            bytes.fromhex(header.hash),
-        )  # fmt: skip
+        checkpoint = _checkpoint(header, frontier)
         if block.checkpoint != checkpoint:
             raise _invalid("the checkpoint is not this block's tree head")
-        verify_note(
-            block.signature, checkpoint.origin, self.coordinator[Role.COSIGN], checkpoint.text()
-        )
+        key = self.upcoming.coordinator_key(Role.COSIGN)
+        verify_note(block.signature, checkpoint.origin, key, checkpoint.text())
+        changes = naming_type(block.entries, *_MEMBERSHIP_TYPES)
+        after = self.upcoming.after([entry.record for entry in changes])
         self.header, self.checkpoint, self.frontier = header, checkpoint, frontier
+        self.membership = self.upcoming
+        self._go_on(after)
+
+    def _go_on(self, upcoming: Membership) -> None:
+        self.upcoming = upcoming
+        # A new dict: whoever holds a copy of this chain keeps theirs.
+        self.memberships = {**self.memberships, upcoming.digest: upcoming}
 
     def certify(self, lines: Iterable[str]) -> list[str]:
         """Checks that ``lines`` make the newest block final; returns who co-signed, sorted.
@@ -178,13 +199,42 @@ class Chain:
             QuorumMissing: if too few members of the set in force did.
             LedgerError: if a line is malformed, repeated, unknown or wrong.
         """
-        return check_quorum(self.members, self.checkpoint, lines)
+        lines = tuple(lines)
+        signers = check_quorum(self.membership, self.checkpoint, lines)
+        self._certified = lines  # most often the next block's certificate: no need to do it twice
+        return signers
 
 
-def check_quorum(
-    members: dict[str, MemberForm], checkpoint: Checkpoint, lines: Iterable[str]
-) -> list[str]:
-    """Checks that a quorum of ``members`` co-signed ``checkpoint``; returns who, sorted.
+def _before(genesis: Entry | None, pinned: str | None) -> Chain:
+    """The state before the genesis block, its signatures checked."""
+    record = genesis.record if genesis else None
+    if genesis is None or not isinstance(record, Genesis):
+        raise _invalid("block 0 does not hold exactly the genesis record")
+    ledger = ledger_id(record)
+    if pinned is not None and pinned != ledger:
+        raise GenesisMismatch(
+            f"this ledger is {ledger[:16]}…, the pinned genesis is {pinned[:16]}…",
+            "compare the fingerprint with the one your institution signed",
+        )
+    membership = Membership.of_genesis(record, ledger)
+    signers = [membership.coordinator_key(Role.RECORD)]
+    genesis.verify(signers + [member.key(Role.RECORD) for member in record.founders])
+    empty = Header(ledger, 0, -1, NO_PARENT, 0, 0, 0, "", "", "", record.created)
+    return Chain(
+        ledger, membership, membership, {membership.digest: membership}, empty,
+        Checkpoint(origin(ledger), 0, b"", 0, 0, b""), Frontier(),
+    )  # fmt: skip
+
+
+def _checkpoint(header: Header, frontier: Frontier) -> Checkpoint:
+    return Checkpoint(
+        origin(header.ledger), frontier.size, frontier.root(), header.epoch, header.height,
+        bytes.fromhex(header.hash),
+    )  # fmt: skip
+
+
+def check_quorum(membership: Membership, checkpoint: Checkpoint, lines: Iterable[str]) -> list[str]:
+    """Checks that a quorum of the members co-signed ``checkpoint``; returns who, sorted.
 
     The coordinator's signature never counts.
 
@@ -195,16 +245,16 @@ def check_quorum(
     names: list[str] = []
     for line in lines:
         name = SignatureLine.parse(line).name
-        if name not in members or name in names:
+        if name not in membership.members or name in names:
             what = "repeated" if name in names else "by no member"
             raise SignatureInvalid(f"a cosignature is {what}", "remove that line")
-        verify_cosignature(line, name, members[name].key(Role.COSIGN), checkpoint.text())
+        key = membership.members[name].key(Role.COSIGN)
+        verify_cosignature(line, name, key, checkpoint.text())
         names.append(name)
-    needed = quorum(len(members))
-    if len(names) < needed:
+    if len(names) < membership.quorum:
         raise QuorumMissing(
-            f"block {checkpoint.height} is co-signed by {len(names)} of {len(members)} "
-            f"institutions; {needed} are needed",
+            f"block {checkpoint.height} is co-signed by {len(names)} of "
+            f"{len(membership.members)} institutions; {membership.quorum} are needed",
             "wait for the missing institutions' agents to co-sign",
         )
     return sorted(names)

@@ -100,3 +100,35 @@ class DatabaseFailed(LedgerError):
 
 class HomeInvalid(LedgerError):
     """The home folder cannot be used."""
+
+
+class HomeInUse(HomeInvalid):
+    """Another process uses the home folder."""
+
+
+class MembershipInvalid(LedgerError):
+    """A change of the members or the policy, or an approval of one, breaks a rule."""
+
+
+class CosignatureConflict(LedgerError):
+    """One member co-signed one block twice: two agents use its key, or one was restored."""
+
+
+class DisclosureInvalid(LedgerError):
+    """A disclosure does not open the salted digest that it is for."""
+
+
+class DatabaseBehind(LedgerError):
+    """The database's schema is older than this version's, and this account may not change it."""
+
+
+class RangeInvalid(LedgerError):
+    """There are no such final blocks."""
+
+
+class HeadNotReached(LedgerError):
+    """An export ends before a head that is known from elsewhere."""
+
+
+class HeadDiffers(LedgerError):
+    """A head that is known from elsewhere names another block at its height."""

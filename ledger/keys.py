@@ -1,8 +1,11 @@
 """Keys of one institution: one for each role, made on site, stored 0600, never sent.
 
 The algorithm stands beside every public key and every signature, so that another one (ML-DSA)
-can join without a new format. All four roles are Ed25519 today; the VRF of RFC 9381 uses the
+can join without a new format. All roles are Ed25519 today; the VRF of RFC 9381 uses the
 same key form. Signatures cover a domain line, so that none can be replayed in another role.
+
+The agent holds the keys of `AGENT_ROLES`. The approval key is a person's: it decides who is a
+member, and no agent signs with it by itself.
 """
 
 import contextlib
@@ -10,6 +13,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -31,6 +35,16 @@ class Role(StrEnum):
     COSIGN = "cosign"  # signs checkpoints: a member's cosignature, the coordinator's proposal
     VRF = "vrf"  # draws the secure mapping
     API = "api"  # signs the tokens shown to the consortium's API
+    APPROVAL = "approval"  # a person's: approves who is a member, and the policy
+
+
+AGENT_ROLES = (Role.RECORD, Role.COSIGN, Role.VRF, Role.API)
+
+# The y of the curve's eight points of small order. Under such a "key" one signature holds for
+# every message, and RFC 8032 leaves their refusal to the user.
+_P = 2**255 - 19
+_ORDER_8 = 0x5FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL_ORDER = {0, 1, _P - 1, _ORDER_8, _P - _ORDER_8}
 
 
 @dataclass(frozen=True)
@@ -59,7 +73,7 @@ class PublicKey:
                 f"unknown key algorithm {self.algorithm[:20]!r}", "upgrade this software"
             )
         try:
-            key = Ed25519PublicKey.from_public_bytes(self.public)
+            key = _load(self.public)
         except ValueError:
             raise KeyInvalid(
                 f"the {self.role} key is not an Ed25519 key", "use a key that `hospital-agent` made"
@@ -71,6 +85,14 @@ class PublicKey:
                 f"a signature by the {self.role} key {self.key_id} does not hold",
                 "ask its owner for the original; a changed record cannot be repaired",
             ) from None
+
+
+@lru_cache(maxsize=4096)
+def _load(public: bytes) -> Ed25519PublicKey:
+    y = (int.from_bytes(public, "little") & (1 << 255) - 1) % _P
+    if y in _SMALL_ORDER:
+        raise ValueError("a point of small order")
+    return Ed25519PublicKey.from_public_bytes(public)
 
 
 class SecretKey:
@@ -99,7 +121,7 @@ class KeyRing:
         return self.keys[role]
 
     @staticmethod
-    def open(folder: Path, roles: Iterable[Role] = tuple(Role), *, make: bool = True) -> "KeyRing":
+    def open(folder: Path, roles: Iterable[Role] = AGENT_ROLES, *, make: bool = True) -> "KeyRing":
         """Reads the keys in ``folder``; makes those that are missing where ``make`` allows it.
 
         An institution that stands on a ledger must never make a new key by itself.
@@ -118,7 +140,7 @@ def _open_key(path: Path, role: Role, make: bool) -> SecretKey:
             "restore it from your backup; this version cannot replace a lost key",
         )
     if not path.exists():
-        _write_secret(path, os.urandom(32))
+        write_private(path, os.urandom(32).hex().encode() + b"\n")
     if path.stat().st_mode & 0o077:
         raise KeyInvalid(
             f"other users can read the private key {path.name}",
@@ -133,12 +155,13 @@ def _open_key(path: Path, role: Role, make: bool) -> SecretKey:
         ) from None
 
 
-def _write_secret(path: Path, seed: bytes) -> None:
+def write_private(path: Path, data: bytes) -> None:
+    """Writes a private key's file, 0600, durably and whole; one that is there stays."""
     partial = path.with_suffix(f".{os.getpid()}.new")
     partial.unlink(missing_ok=True)
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(seed.hex() + "\n")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     with contextlib.suppress(FileExistsError):  # another process was faster: its key counts

@@ -93,6 +93,34 @@ class SignatureLine:
         return parsed
 
 
+@dataclass(frozen=True)
+class SignedHead:
+    """A checkpoint as a whole signed note: the coordinator's line, then members' cosignatures."""
+
+    checkpoint: Checkpoint
+    lines: tuple[str, ...]
+
+    def text(self) -> str:
+        """The note."""
+        return "\n".join([self.checkpoint.text(), *self.lines, ""])
+
+    @staticmethod
+    def parse(text: str) -> "SignedHead":
+        """Reads a note.
+
+        Raises:
+            NoteInvalid: if it is not of exactly this form. No signature is verified.
+        """
+        body, _, signatures = text.partition("\n\n")
+        lines = tuple(signatures.split("\n")[:-1])
+        head = SignedHead(Checkpoint.parse(body + "\n"), lines)
+        for line in lines:
+            SignatureLine.parse(line)
+        if not lines or head.text() != text:
+            raise _invalid("the signed head is not in its one exact form")
+        return head
+
+
 def _key_hint(kind: bytes, name: str, key: PublicKey) -> bytes:
     return sha256(name.encode() + b"\n" + kind + key.public).digest()[:4]
 

@@ -6,7 +6,7 @@ held elsewhere: signatures and membership in `ledger.chain`, a round's rules in
 `consortium.rounds`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from ledger import canonical
 from ledger.errors import RecordInvalid
 from ledger.keys import PublicKey, Role
 
@@ -27,6 +28,7 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 RoleName = Annotated[Role, Field(strict=False)]
 CohortId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 Hex = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){1,512}$")]
+Signature = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Title = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,'&()/-]{0,79}$")]
 Code = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z]{1,39}$")]
@@ -128,6 +130,14 @@ class Policy(_Form):
     credits: CreditPolicy
 
 
+class Continued(_Form):
+    """The newest final block of a ledger whose quorum is gone for good, and that goes on here."""
+
+    ledger: Digest
+    height: Count
+    block: Digest
+
+
 class Genesis(Record):
     """The first record. Signed by the coordinator and by every founder, in order."""
 
@@ -138,12 +148,111 @@ class Genesis(Record):
     founders: Annotated[tuple[MemberForm, ...], Field(min_length=1, max_length=1000, strict=False)]
     policy: Policy
     created: Count
+    continues: Continued | None = None
 
 
 class LedgerRecord(Record):
     """A record of an existing ledger."""
 
     ledger: Digest
+
+
+class Enrol(_Form):
+    """A new institution; ``consent`` is its record key's signature over `consent_message`."""
+
+    kind: Literal["enrol"]
+    member: MemberForm
+    consent: Signature
+
+
+class Rotate(_Form):
+    """New keys of an institution, signed by its old and by its new record key."""
+
+    kind: Literal["rotate"]
+    member: MemberForm
+    consent: Signature
+    consent_of_old: Signature
+
+
+class RotateCoordinator(_Form):
+    """New keys of the coordinator, signed by its old and by its new record key."""
+
+    kind: Literal["rotate-coordinator"]
+    keys: dict[RoleName, KeyForm]
+    consent: Signature
+    consent_of_old: Signature
+
+
+class Suspend(_Form):
+    """An institution neither signs nor counts until it is reinstated."""
+
+    kind: Literal["suspend"]
+    institution: Name
+
+
+class Reinstate(_Form):
+    """The end of a suspension."""
+
+    kind: Literal["reinstate"]
+    institution: Name
+
+
+class Remove(_Form):
+    """An institution leaves for good; its id and its keys are never used again."""
+
+    kind: Literal["remove"]
+    institution: Name
+
+
+class SetPolicy(_Form):
+    """Another policy."""
+
+    kind: Literal["set-policy"]
+    policy: Policy
+
+
+Action = Annotated[
+    Enrol | Rotate | RotateCoordinator | Suspend | Reinstate | Remove | SetPolicy,
+    Field(discriminator="kind"),
+]
+
+
+class Change(LedgerRecord):
+    """A change of the membership, proposed. `ledger.membership` says when it takes effect.
+
+    ``base`` is the digest of the membership that it changes, and of no other.
+    """
+
+    type: Literal["change"]
+    base: Digest
+    actions: Annotated[tuple[Action, ...], Field(min_length=1, max_length=100, strict=False)]
+
+
+class Approval(LedgerRecord):
+    """A person at a member approves a change. Signed with that member's approval key.
+
+    ``approver`` is a salted digest of who it was (`ledger.disclosure`).
+    """
+
+    type: Literal["approval"]
+    change: Digest
+    approver: Digest
+
+
+class Erasure(LedgerRecord):
+    """What opened a salted digest (`ledger.disclosure`) has been erased."""
+
+    type: Literal["erasure"]
+    disclosure: Digest
+
+
+def consent_message(ledger: str, form: MemberForm | dict[Role, KeyForm]) -> bytes:
+    """What an institution, or the coordinator, signs to stand on a ledger with these keys."""
+    if isinstance(form, MemberForm):
+        content = form.model_dump(mode="json")
+    else:
+        content = {role.value: key.model_dump(mode="json") for role, key in form.items()}
+    return f"medpole/consent/v1\n{ledger}\n".encode() + canonical.dumps(content)
 
 
 class Terms(_Form):
@@ -336,10 +445,11 @@ class JobEnd(LedgerRecord):
     model: Digest
 
 
-AnyRecord = Genesis | Job | Commitment | Refusal | Close | Proof | Verdict | Result | JobEnd
-_TYPES: tuple[type[Record], ...] = (
-    Genesis, Job, Commitment, Refusal, Close, Proof, Verdict, Result, JobEnd,
+AnyRecord = (
+    Genesis | Change | Approval | Erasure
+    | Job | Commitment | Refusal | Close | Proof | Verdict | Result | JobEnd
 )  # fmt: skip
+_TYPES: tuple[type[Record], ...] = get_args(AnyRecord)
 _ADAPTER: TypeAdapter[Record] = TypeAdapter(Annotated[AnyRecord, Field(discriminator="type")])
 
 

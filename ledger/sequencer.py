@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from ledger.block import NO_PARENT, Block, Header, certificate_hash, origin, policy_hash
+from ledger.block import NO_PARENT, Block, Header, certificate_hash, origin
 from ledger.chain import Chain, ledger_id
 from ledger.entry import Entry
-from ledger.errors import RecordInvalid
+from ledger.errors import LedgerError, RecordInvalid
 from ledger.keys import KeyRing, Role
+from ledger.membership import Membership
 from ledger.merkle import Frontier
 from ledger.note import Checkpoint, sign_note
 from ledger.records import Genesis
@@ -17,6 +18,7 @@ def genesis_block(entry: Entry, keys: KeyRing) -> Block:
 
     Raises:
         RecordInvalid: if the entry is no genesis.
+        MembershipInvalid: if it names an institution or a key twice.
     """
     genesis = entry.record
     if not isinstance(genesis, Genesis):
@@ -26,7 +28,8 @@ def genesis_block(entry: Entry, keys: KeyRing) -> Block:
         )
     header = Header(
         ledger_id(genesis), 0, 0, NO_PARENT, 0, 1, 1, entry.leaf.hex(),
-        policy_hash(genesis.policy), certificate_hash(()), genesis.created,
+        Membership.of_genesis(genesis, ledger_id(genesis)).digest, certificate_hash(()),
+        genesis.created,
     )  # fmt: skip
     frontier = Frontier()
     frontier.append(entry.leaf)
@@ -48,7 +51,7 @@ def next_block(
     lines = tuple(sorted(parent_cert))
     header = Header(
         chain.ledger, parent.epoch, parent.height + 1, parent.hash, first, len(entries),
-        frontier.size, frontier.root().hex(), policy_hash(chain.policy),
+        frontier.size, frontier.root().hex(), chain.upcoming.digest,
         certificate_hash(lines), max(time, parent.time),
     )  # fmt: skip
     return _finish(header, tuple(entries), lines, frontier, keys)
@@ -68,3 +71,22 @@ def _finish(
     )  # fmt: skip
     signature = sign_note(checkpoint.origin, keys[Role.COSIGN], checkpoint.text())
     return Block(header, entries, checkpoint, signature, parent_cert)
+
+
+def admissible(chain: Chain, submitted: Sequence[Entry]) -> list[Entry]:
+    """What of ``submitted`` may stand in the next block, in order, up to the first effect.
+
+    The rest lapsed, or waits: after a change took effect another membership is in force.
+    """
+    entries: list[Entry] = []
+    now = chain.upcoming
+    for entry in submitted:
+        try:
+            chain.upcoming.check_entry(entry)
+            now = now.after([entry.record])
+        except LedgerError:
+            continue
+        entries.append(entry)
+        if now.digest != chain.upcoming.digest:
+            break
+    return entries

@@ -15,13 +15,14 @@ from ledger.errors import (
     CanonicalInvalid,
     GenesisMismatch,
     LedgerError,
+    MembershipInvalid,
     QuorumMissing,
     RecordInvalid,
     SignatureInvalid,
 )
 from ledger.keys import KeyRing, Role
 from ledger.note import cosign, sign_note
-from ledger.records import Genesis
+from ledger.records import Genesis, KeyForm
 from ledger.sequencer import genesis_block, next_block
 
 FOUR = Consortium(4)
@@ -29,7 +30,10 @@ FOUR = Consortium(4)
 
 def state(chain: Chain) -> tuple[Any, ...]:
     frontier = chain.frontier
-    return chain.header, chain.checkpoint, frontier.size, tuple(frontier.nodes), chain.members
+    return (
+        chain.header, chain.checkpoint, frontier.size, tuple(frontier.nodes), chain.membership,
+        chain.upcoming, dict(chain.memberships),
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -74,7 +78,7 @@ def test_a_clock_that_ran_backwards_is_held(chain: Chain) -> None:
 
 HEADER_CHANGES = {
     "ledger": "0" * 64, "epoch": 1, "height": 3, "prev": "0" * 64, "first": 5, "count": 1,
-    "size": 7, "root": "0" * 64, "policy": "0" * 64, "parent_cert": certificate_hash(()),
+    "size": 7, "root": "0" * 64, "membership": "0" * 64, "parent_cert": certificate_hash(()),
     "time": CREATED,
 }  # fmt: skip
 
@@ -192,7 +196,7 @@ def test_one_institution_is_its_own_quorum() -> None:
     one = Consortium(1)
     chain = one.begin()
     chain.follow(one.next_block(chain, [one.entry()]))
-    assert check_quorum(chain.members, chain.checkpoint, one.cosign(chain.checkpoint)) == [
+    assert check_quorum(chain.membership, chain.checkpoint, one.cosign(chain.checkpoint)) == [
         "hospital-1"
     ]
 
@@ -227,7 +231,7 @@ def test_an_entry_that_breaks_a_rule_is_named(
     block = FOUR.next_block(chain, [FOUR.entry("hospital-2"), bad])
     assert type(refused(chain, block, "entry 5: ")) is error
     with pytest.raises(error):
-        chain.check_entry(bad)
+        chain.upcoming.check_entry(bad)
 
 
 def test_entries_cannot_be_swapped_added_or_left_out(chain: Chain, block: Block) -> None:
@@ -254,6 +258,20 @@ def founded(genesis: Genesis, signers: list[KeyRing] | None = None) -> Block:
     )
 
 
+def with_genesis(**changed: object) -> Genesis:
+    return FOUR.genesis.model_copy(update=changed)
+
+
+def founded_anyway(genesis: Genesis, signers: list[KeyRing] | None = None) -> Block:
+    """Block 0 over a genesis that our own sequencer makes no block of."""
+    signers = [FOUR.coordinator, *FOUR.members.values()] if signers is None else signers
+    entry = sign_record(genesis, [keys[Role.RECORD] for keys in signers])
+    with pytest.raises(MembershipInvalid):
+        genesis_block(entry, FOUR.coordinator)
+    block = with_header(FOUR.founding_block, ledger=ledger_id(genesis), root=entry.leaf.hex())
+    return replace(block, entries=(entry,))
+
+
 def test_the_ledger_id_is_the_digest_of_the_genesis_and_can_be_pinned() -> None:
     block = FOUR.founding_block
     assert Chain.begin(block, FOUR.ledger).ledger == ledger_id(FOUR.genesis) == FOUR.ledger
@@ -277,14 +295,14 @@ def test_the_genesis_names_each_institution_and_each_key_once() -> None:
     forms = FOUR.genesis.founders
     as_coordinator = member_form("coordinator", FOUR.members["hospital-4"])
     other_name = member_form("hospital-5", FOUR.members["hospital-1"])
-    for founders, signers in [
-        ((*forms[:3], forms[0]), ["hospital-1", "hospital-2", "hospital-3", "hospital-1"]),
-        ((*forms[:3], as_coordinator), list(FOUR.members)),
-        ((*forms[:3], other_name), ["hospital-1", "hospital-2", "hospital-3", "hospital-1"]),
+    for founders, signers, what in [
+        ((*forms[:3], forms[0]), [1, 2, 3, 1], "hospital-1 is, or was, an institution"),
+        ((*forms[:3], as_coordinator), [1, 2, 3, 4], "coordinator is, or was, an institution"),
+        ((*forms[:3], other_name), [1, 2, 3, 1], "one key stands for two"),
     ]:
-        rings = [FOUR.coordinator, *(FOUR.members[name] for name in signers)]
-        with pytest.raises(BlockInvalid, match="twice"):
-            Chain.begin(founded(FOUR.genesis.model_copy(update={"founders": founders}), rings))
+        rings = [FOUR.coordinator, *(FOUR.members[f"hospital-{i}"] for i in signers)]
+        with pytest.raises(MembershipInvalid, match=what):
+            Chain.begin(founded_anyway(with_genesis(founders=founders), rings))
 
 
 def test_a_cosign_key_shared_under_two_names_would_count_twice() -> None:
@@ -294,15 +312,44 @@ def test_a_cosign_key_shared_under_two_names_would_count_twice() -> None:
         update={"keys": {**second.keys, Role.COSIGN: first.keys[Role.COSIGN]}}
     )
     founders = (first, borrowed, *FOUR.genesis.founders[2:])
-    with pytest.raises(BlockInvalid, match="key twice"):
-        Chain.begin(founded(FOUR.genesis.model_copy(update={"founders": founders})))
+    with pytest.raises(MembershipInvalid, match="one key stands for two"):
+        Chain.begin(founded_anyway(with_genesis(founders=founders)))
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_founder_has_no_key_in_two_roles_and_none_of_the_coordinators(role: Role) -> None:
+    first, *others = FOUR.genesis.founders
+    next_role = list(Role)[list(Role).index(role) - 1]
+    for key in (first.keys[next_role], *FOUR.genesis.coordinator.values()):
+        twice = first.model_copy(update={"keys": {**first.keys, role: key}})
+        with pytest.raises(MembershipInvalid, match="one key stands for two"):
+            Chain.begin(founded_anyway(with_genesis(founders=(twice, *others))))
 
 
 @pytest.mark.parametrize("role", [Role.RECORD, Role.COSIGN])
 def test_the_coordinator_needs_both_its_keys(role: Role) -> None:
     kept = {r: form for r, form in FOUR.genesis.coordinator.items() if r is not role}
-    with pytest.raises(BlockInvalid, match="lacks a key"):
-        Chain.begin(founded(FOUR.genesis.model_copy(update={"coordinator": kept})))
+    with pytest.raises(MembershipInvalid, match="not exactly one key for every role"):
+        Chain.begin(founded_anyway(with_genesis(coordinator=kept)))
+
+
+@pytest.mark.parametrize("role", [Role.VRF, Role.API, Role.APPROVAL])
+def test_the_coordinator_has_no_other_key(role: Role) -> None:
+    """With an approval key it could be taken for an institution."""
+    key = KeyForm.of(FOUR.coordinator[role].public)
+    with pytest.raises(MembershipInvalid, match="not exactly one key for every role"):
+        Chain.begin(
+            founded_anyway(with_genesis(coordinator={**FOUR.genesis.coordinator, role: key}))
+        )
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_founder_needs_a_key_for_every_role(role: Role) -> None:
+    first, *others = FOUR.genesis.founders
+    kept = {r: form for r, form in first.keys.items() if r is not role}
+    founders = (first.model_copy(update={"keys": kept}), *others)
+    with pytest.raises(MembershipInvalid, match="not exactly one key for every role"):
+        Chain.begin(founded_anyway(with_genesis(founders=founders)))
 
 
 def test_block_0_holds_the_genesis_and_nothing_else() -> None:

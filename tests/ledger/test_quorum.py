@@ -31,3 +31,8 @@ def test_the_better_known_rule_forks(n: int) -> None:
 def test_nobody_is_no_quorum(n: int) -> None:
     with pytest.raises(ValueError, match="at least one"):
         quorum(n)
+
+
+@pytest.mark.parametrize("n", range(1, 101))
+def test_one_institution_more_never_lowers_the_quorum_and_never_raises_it_by_two(n: int) -> None:
+    assert 0 <= quorum(n + 1) - quorum(n) <= 1

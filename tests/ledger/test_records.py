@@ -1,5 +1,5 @@
 import copy
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from ledger_examples import Consortium
@@ -8,7 +8,7 @@ from ledger import canonical
 from ledger.entry import Entry, sign_record
 from ledger.errors import CanonicalInvalid, LedgerError, RecordInvalid, SignatureInvalid
 from ledger.keys import Role
-from ledger.records import parse_record, schemas
+from ledger.records import Action, consent_message, parse_record, schemas
 
 CONSORTIUM = Consortium(2)
 D = "ab" * 32
@@ -28,8 +28,11 @@ FINDING = {
     "institution": "hospital-2", "code": "Accepted", "score": 9800, "harmful": False,
     "shapley": -25,
 }  # fmt: skip
+FOUNDING = CONSORTIUM.genesis.body()
+MEMBER = FOUNDING["founders"][1]
+SIGNATURE = "ef" * 64
 BODIES: list[dict[str, Any]] = [
-    CONSORTIUM.genesis.body(),
+    FOUNDING,
     {
         "v": 1, "type": "job", "ledger": D, "author": "coordinator", "job": "job-1",
         "task": "breast-cancer", "task_fingerprint": D, "rounds": 10, "seed": 0,
@@ -60,6 +63,25 @@ BODIES: list[dict[str, Any]] = [
         "v": 1, "type": "job-end", "ledger": D, "author": "coordinator", "job": "job-1",
         "status": "stopped", "rounds": 3, "model": D,
     },
+    {
+        "v": 1, "type": "change", "ledger": D, "author": "hospital-1", "base": D,
+        "actions": [
+            {"kind": "enrol", "member": MEMBER, "consent": SIGNATURE},
+            {"kind": "rotate", "member": MEMBER, "consent": SIGNATURE,
+             "consent_of_old": SIGNATURE},
+            {"kind": "rotate-coordinator", "keys": FOUNDING["coordinator"],
+             "consent": SIGNATURE, "consent_of_old": SIGNATURE},
+            {"kind": "suspend", "institution": "hospital-1"},
+            {"kind": "reinstate", "institution": "hospital-1"},
+            {"kind": "remove", "institution": "hospital-2"},
+            {"kind": "set-policy", "policy": FOUNDING["policy"]},
+        ],
+    },
+    {
+        "v": 1, "type": "approval", "ledger": D, "author": "hospital-1", "change": D,
+        "approver": D,
+    },
+    {"v": 1, "type": "erasure", "ledger": D, "author": "hospital-1", "disclosure": D},
 ]  # fmt: skip
 IDS = [body["type"] for body in BODIES]
 
@@ -83,8 +105,18 @@ def changed(body: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str
     return other
 
 
+CHANGE, APPROVAL = (BODIES[IDS.index(type)] for type in ("change", "approval"))
+
+
 def test_there_is_an_example_of_every_type() -> None:
     assert sorted(IDS) == sorted(schemas())
+
+
+def test_there_is_an_example_of_every_action() -> None:
+    kinds = [
+        form.model_fields["kind"].annotation.__args__[0] for form in get_args(get_args(Action)[0])
+    ]
+    assert [action["kind"] for action in CHANGE["actions"]] == kinds
 
 
 @pytest.mark.parametrize("body", BODIES, ids=IDS)
@@ -164,6 +196,51 @@ def test_credits_cannot_be_promised_beyond_the_pool() -> None:
         parse_record(changed(BODIES[0], path, 901))
 
 
+@pytest.mark.parametrize("count", [0, 101])
+def test_a_change_has_actions_but_no_hundreds(count: int) -> None:
+    action = CHANGE["actions"][-1]
+    parse_record({**CHANGE, "actions": [action] * 100})
+    with pytest.raises(RecordInvalid):
+        parse_record({**CHANGE, "actions": [action] * count})
+
+
+@pytest.mark.parametrize("text", ["", "ef" * 63, "ef" * 65, "EF" * 64, "zz" * 64])
+def test_a_consent_is_a_signature_in_hex(text: str) -> None:
+    for path in (("actions", 0, "consent"), ("actions", 1, "consent_of_old")):
+        with pytest.raises(RecordInvalid):
+            parse_record(changed(CHANGE, path, text))
+
+
+@pytest.mark.parametrize("kind", ["found", "Enrol", "suspend", ""])
+def test_an_action_of_another_kind_is_refused(kind: str) -> None:
+    with pytest.raises(RecordInvalid):
+        parse_record(changed(CHANGE, ("actions", 0, "kind"), kind))
+
+
+def test_what_is_consented_to_names_the_ledger_and_all_of_the_form() -> None:
+    """Every part that changes gives another message, and the order of keys is no part."""
+    form, other = CONSORTIUM.genesis.founders
+    keys = CONSORTIUM.genesis.coordinator
+    roles = list(form.keys)
+    forms: list[Any] = [
+        form,
+        form.model_copy(update={"id": other.id}),
+        form.model_copy(update={"title": other.title}),
+        form.model_copy(update={"possession": other.possession}),
+        *(form.model_copy(update={"keys": {**form.keys, r: other.keys[r]}}) for r in roles),
+        form.model_copy(update={"keys": {**form.keys, roles[0]: form.keys[roles[1]],
+                                         roles[1]: form.keys[roles[0]]}}),
+        keys,
+        dict(zip(keys, reversed(keys.values()), strict=True)),
+    ]  # fmt: skip
+    messages = [consent_message(ledger, each) for ledger in (D, "cd" * 32) for each in forms]
+    assert len(set(messages)) == len(messages) == 2 * (4 + len(Role) + 3)
+    turned = form.model_copy(update={"keys": dict(reversed(form.keys.items()))})
+    assert consent_message(D, turned) == consent_message(D, form)
+    assert consent_message(D, dict(reversed(keys.items()))) == consent_message(D, keys)
+    assert all(message.startswith(b"medpole/consent/v1\n") for message in messages)
+
+
 @pytest.mark.parametrize("author", ["hospital-1", "coordinator2"])
 def test_a_result_is_the_coordinators(author: str) -> None:
     with pytest.raises(RecordInvalid):
@@ -188,6 +265,26 @@ def test_an_entry_is_read_from_its_original_bytes() -> None:
     again.verify([KEY.public])
     assert again.record == CONSORTIUM.refusal()
     assert again.leaf == ENTRY.leaf
+
+
+@pytest.mark.parametrize("body", BODIES, ids=IDS)
+@pytest.mark.parametrize("signers", [0, 1, 2])
+def test_the_body_is_cut_out_of_the_entry_as_it_was_signed(
+    body: dict[str, Any], signers: int
+) -> None:
+    keys = [ring[Role.RECORD] for ring in CONSORTIUM.members.values()][:signers]
+    entry = sign_record(parse_record(body), keys)
+    assert entry.body == canonical.dumps(body)
+    assert [type for type in IDS if entry.names_type(type)] == [body["type"]]
+
+
+def test_a_body_that_speaks_of_signatures_is_cut_out_whole() -> None:
+    body = {
+        "a": {"b": 1, "signatures": [{"c": 2, "signatures": 3}]},
+        "signatures": '","signatures":',
+    }
+    content = {"body": body, "signatures": [{"alg": '","signatures":'}]}
+    assert Entry(canonical.dumps(content)).body == canonical.dumps(body)
 
 
 def test_bytes_that_are_not_canonical_are_refused() -> None:
