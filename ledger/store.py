@@ -2,31 +2,42 @@
 
 A block and its entries are stored in one transaction before the block is shown to anybody; a
 block becomes final when a quorum of cosignatures is stored beside it; the next block waits for
-that. Two writers meet at the advisory lock and at the unique height and parent.
+that. Two writers meet at the advisory lock and at the unique height and parent. Whoever repeats a
+call whose answer was lost gets the answer: records carry idempotency keys.
 """
 
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import psycopg2
 from sqlalchemy import Connection, Engine, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
-from ledger import schema
+from ledger import merkle, rows, schema
 from ledger.block import Block, Header
 from ledger.chain import Chain, check_quorum
+from ledger.disclosure import Disclosure
 from ledger.entry import Entry
-from ledger.errors import LedgerMissing, RecordInvalid, SequenceConflict
+from ledger.errors import (
+    CosignatureConflict,
+    LedgerMissing,
+    QuorumMissing,
+    RecordInvalid,
+    SequenceConflict,
+)
 from ledger.keys import KeyRing, Role
-from ledger.merkle import Frontier
+from ledger.membership import Membership
 from ledger.note import Checkpoint, SignatureLine, verify_cosignature
-from ledger.quorum import quorum
-from ledger.records import Genesis, LedgerRecord, RoundRecord
-from ledger.sequencer import genesis_block, next_block
+from ledger.records import Approval, Change, Erasure
+from ledger.sequencer import admissible, genesis_block, next_block
+from ledger.snapshot import Snapshot
 
 _SEQUENCER = 0x6D656470  # "medp": the advisory lock that every sequencer takes
+_SUBMITTED = (Change, Approval, Erasure)
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,16 @@ class Head:
         return self.cosigned >= self.quorum
 
 
+@dataclass(frozen=True)
+class MemberHead:
+    """The newest checkpoint that one institution co-signed, with its line."""
+
+    institution: str
+    checkpoint: Checkpoint
+    signature: str
+    line: str
+
+
 class LedgerStore:
     """One ledger in one database. Safe to share between threads."""
 
@@ -50,6 +71,8 @@ class LedgerStore:
         self._engine = engine
         self._lock = threading.Lock()
         self._chain: Chain | None = None
+
+    # writing
 
     def found(self, entry: Entry, keys: KeyRing) -> Block:
         """Stores the genesis block; a repeated call with the same genesis gives the same block.
@@ -61,32 +84,20 @@ class LedgerStore:
         block = genesis_block(entry, keys)
         with self._lock, self._engine.begin() as connection:
             _lock_sequence(connection)
-            present = _read_header(connection, 0)
+            present = rows.read_header(connection, 0)
             if present is None:
-                Chain.begin(block)
-                _insert(connection, block)
+                chain = Chain.begin(block)
+                rows.insert_block(connection, block, chain.frontier)
             elif present != block.header:
                 raise SequenceConflict(
                     "this database holds another ledger", "use another database or --home"
                 )
         return block
 
-    def exists(self) -> bool:
-        """Whether a ledger has been founded here."""
-        with self._engine.connect() as connection:
-            return _read_header(connection, 0) is not None
-
-    def chain(self) -> Chain:
-        """The state after the newest block. Treat it as read-only.
-
-        Raises:
-            LedgerMissing: if no ledger has been founded here.
-        """
-        with self._lock, self._engine.connect() as connection:
-            return self._refresh(connection)
-
     def propose(self, entries: Sequence[Entry], keys: KeyRing) -> Block:
         """Stores the next block over ``entries`` and returns it, to be co-signed.
+
+        Called again after an answer was lost, it returns the block that it had stored.
 
         Raises:
             QuorumMissing: if the newest block is not final yet.
@@ -99,14 +110,18 @@ class LedgerStore:
                     _lock_sequence(connection)
                     # A copy: readers hold the state before, which is all that is stored yet.
                     chain = replace(self._refresh(connection))
-                    certificate = _read_cosignatures(connection, chain.header.height)
+                    certificate = rows.read_cosignatures(connection, chain.header.height)
                     block = next_block(chain, entries, certificate, int(time.time()), keys)
                     chain.follow(block)
-                    _insert(connection, block)
+                    rows.insert_block(connection, block, chain.frontier)
                 self._chain = chain
             except BaseException as error:
                 self._chain = None  # re-read what the database really holds
-                if isinstance(error, IntegrityError):
+                if isinstance(error, IntegrityError | psycopg2.IntegrityError | QuorumMissing):
+                    stored = self._stored_before(entries)
+                    if stored is not None:
+                        return stored
+                if isinstance(error, IntegrityError | psycopg2.IntegrityError):
                     raise SequenceConflict(
                         "these entries, or a block at this height, are on the ledger already",
                         "read the newest block and try again",
@@ -114,22 +129,158 @@ class LedgerStore:
                 raise
         return block
 
+    def _stored_before(self, entries: Sequence[Entry]) -> Block | None:
+        """The block that holds exactly these entries already."""
+        if not entries:
+            return None
+        key = rows.submission_key(entries[0].record)
+        query = select(schema.entries.c.height).where(schema.entries.c.submission_key == key)
+        with self._engine.connect() as connection:
+            height = connection.execute(query).scalar()
+            block = None if height is None else rows.read_block(connection, height)
+        same = block is not None and [e.data for e in block.entries] == [e.data for e in entries]
+        return block if same else None
+
+    def submit(self, entry: Entry) -> str:
+        """Takes in a change, an approval or an erasure, for the next block; returns its key.
+
+        A repeat is harmless, and gives the same key.
+
+        Raises:
+            RecordInvalid: for another type of record, or another record under the same key.
+            LedgerError: if it does not hold.
+        """
+        chain, record = self.chain(), entry.record
+        if not isinstance(record, _SUBMITTED):
+            raise RecordInvalid(f"a {record.type} is not submitted", "answer the round that asks")
+        key = rows.submission_key(record)
+        query = select(schema.entries.c.body).where(schema.entries.c.submission_key == key)
+        kept = select(schema.submissions.c.body).where(schema.submissions.c.key == key)
+        with self._engine.begin() as connection:
+            found = connection.execute(query.union(kept)).scalars().first()
+            if found is None:
+                chain.upcoming.check_entry(entry)
+                chain.upcoming.after([record])
+                row = insert(schema.submissions).values(
+                    key=key, institution=record.author, body=entry.data
+                )
+                connection.execute(row.on_conflict_do_nothing())
+                found = connection.execute(kept).scalar_one()
+        if bytes(found) != entry.data:
+            raise RecordInvalid(
+                "another record was handed in for this already", "the first one counts"
+            )
+        return key
+
+    def submissions(self) -> list[Entry]:
+        """What was handed in and stands in no block, oldest first."""
+        on_ledger = select(schema.entries.c.idx).where(
+            schema.entries.c.submission_key == schema.submissions.c.key
+        )
+        query = (
+            select(schema.submissions.c.body)
+            .where(~on_ledger.exists())
+            .order_by(schema.submissions.c.received, schema.submissions.c.key)
+        )
+        with self._engine.connect() as connection:
+            return [Entry(bytes(body)) for body in connection.execute(query).scalars()]
+
+    def propose_submissions(self, keys: KeyRing) -> Block | None:
+        """The next block over what was handed in and still applies; None where that is nothing.
+
+        Raises:
+            QuorumMissing: if the newest block is not final yet.
+        """
+        entries = admissible(self.chain(), self.submissions())
+        return self.propose(entries, keys) if entries else None
+
+    def restore(self, block: Block, cosignatures: Sequence[str]) -> None:
+        """Stores a block that was made before, with a quorum's cosignatures on it.
+
+        Raises:
+            SequenceConflict: if another block is at its height.
+            LedgerError: if it does not follow, or is not final.
+        """
+        height = block.header.height
+        with self._lock, self._engine.begin() as connection:
+            _lock_sequence(connection)
+            present = rows.read_header(connection, height)
+            if present is not None and present != block.header:
+                raise SequenceConflict(
+                    f"another block stands at height {height} here", "restore an empty database"
+                )
+            if present is None:
+                chain = replace(self._refresh(connection)) if height else Chain.begin(block)
+                if height:
+                    chain.follow(block)
+                chain.certify(cosignatures)
+                rows.insert_block(connection, block, chain.frontier)
+                self._chain = None
+            for line in cosignatures:
+                row = insert(schema.cosignatures).values(
+                    height=height, institution=SignatureLine.parse(line).name, line=line
+                )
+                connection.execute(row.on_conflict_do_nothing())
+
     def add_cosignature(self, height: int, line: str) -> None:
         """Stores a member's cosignature on a block, after checking it. Repeats are harmless.
 
         Raises:
+            CosignatureConflict: if that member co-signed this block already, at another time.
             LedgerError: if the block is unknown or the line does not hold.
         """
         chain = self.chain()
+        with self._engine.connect() as connection:
+            header = rows.read_header(connection, height)
+        if header is None:
+            raise _no_block(height)
         checkpoint = self.checkpoint(height)
         name = SignatureLine.parse(line).name
-        member = chain.members.get(name)
+        member = chain.in_force_at(header).members.get(name)
         if member is None:
-            raise RecordInvalid(f"no member is named {name[:40]}", "only founders co-sign")
+            raise RecordInvalid(
+                f"{name[:40]} was no member at height {height}", "only members in force co-sign"
+            )
         verify_cosignature(line, name, member.key(Role.COSIGN), checkpoint.text())
-        row = insert(schema.cosignatures).values(height=height, institution=name, line=line)
+        values = {"height": height, "institution": name, "line": line}
         with self._engine.begin() as connection:
-            connection.execute(row.on_conflict_do_nothing())
+            connection.execute(insert(schema.cosignatures).values(values).on_conflict_do_nothing())
+            own = connection.execute(
+                select(schema.cosignatures.c.line).filter_by(height=height, institution=name)
+            ).scalar_one()
+            if own != line:
+                connection.execute(insert(schema.conflicts).values(values).on_conflict_do_nothing())
+        if own != line:
+            raise CosignatureConflict(
+                f"{name} co-signed block {height} twice, at two times",
+                "two agents sign with one key, or one was restored from a backup: stop both and "
+                "rotate the institution's keys",
+            )
+
+    def conflicts(self, height: int | None = None) -> list[tuple[int, str]]:
+        """Second cosignatures by one member on one block: (height, line), oldest first."""
+        query = select(schema.conflicts.c.height, schema.conflicts.c.line)
+        if height is not None:
+            query = query.where(schema.conflicts.c.height == height)
+        with self._engine.connect() as connection:
+            found = connection.execute(query.order_by(schema.conflicts.c.height)).all()
+        return [(int(h), str(line)) for h, line in found]
+
+    # reading
+
+    def exists(self) -> bool:
+        """Whether a ledger has been founded here."""
+        with self._engine.connect() as connection:
+            return rows.read_header(connection, 0) is not None
+
+    def chain(self) -> Chain:
+        """The state after the newest block. Treat it as read-only.
+
+        Raises:
+            LedgerMissing: if no ledger has been founded here.
+        """
+        with self._lock, self._engine.connect() as connection:
+            return self._refresh(connection)
 
     def head(self) -> Head:
         """The newest block's header and its cosignatures so far.
@@ -139,7 +290,7 @@ class LedgerStore:
         """
         chain = self.chain()
         count = len(self.cosignatures(chain.header.height))
-        return Head(chain.header, count, quorum(len(chain.members)))
+        return Head(chain.header, count, chain.membership.quorum)
 
     def final_height(self) -> int:
         """Height of the newest final block, -1 before the genesis is final."""
@@ -153,8 +304,21 @@ class LedgerStore:
             QuorumMissing: if it is not final.
         """
         lines = self.cosignatures(height)
-        check_quorum(self.chain().members, self.checkpoint(height), lines)
+        header = self.header(height)
+        check_quorum(self.chain().in_force_at(header), self.checkpoint(height), lines)
         return lines
+
+    def header(self, height: int) -> Header:
+        """The header of a block.
+
+        Raises:
+            LedgerMissing: if there is no block at this height.
+        """
+        with self._engine.connect() as connection:
+            header = rows.read_header(connection, height)
+        if header is None:
+            raise _no_block(height)
+        return header
 
     def checkpoint(self, height: int) -> Checkpoint:
         """The checkpoint of a block.
@@ -162,18 +326,43 @@ class LedgerStore:
         Raises:
             LedgerMissing: if there is no block at this height.
         """
+        return self.signed_checkpoint(height)[0]
+
+    def signed_checkpoint(self, height: int) -> tuple[Checkpoint, str]:
+        """The checkpoint of a block, and the coordinator's signature line on it.
+
+        Raises:
+            LedgerMissing: if there is no block at this height.
+        """
+        query = select(schema.blocks.c.checkpoint, schema.blocks.c.signature)
         with self._engine.connect() as connection:
-            found = connection.execute(
-                select(schema.blocks.c.checkpoint).where(schema.blocks.c.height == height)
-            ).scalar()
+            found = connection.execute(query.where(schema.blocks.c.height == height)).first()
         if found is None:
             raise _no_block(height)
-        return Checkpoint.parse(found)
+        return Checkpoint.parse(found.checkpoint), found.signature
 
     def cosignatures(self, height: int) -> list[str]:
         """All cosignature lines on a block, sorted."""
         with self._engine.connect() as connection:
-            return _read_cosignatures(connection, height)
+            return rows.read_cosignatures(connection, height)
+
+    def member_heads(self) -> list[MemberHead]:
+        """The newest checkpoint that each institution co-signed, by name."""
+        newest = schema.cosignatures
+        query = (
+            select(
+                newest.c.institution, newest.c.line, schema.blocks.c.checkpoint,
+                schema.blocks.c.signature,
+            )
+            .join(schema.blocks, schema.blocks.c.height == newest.c.height)
+            .distinct(newest.c.institution)
+            .order_by(newest.c.institution, newest.c.height.desc())
+        )  # fmt: skip
+        with self._engine.connect() as connection:
+            return [
+                MemberHead(r.institution, Checkpoint.parse(r.checkpoint), r.signature, r.line)
+                for r in connection.execute(query)
+            ]
 
     def block(self, height: int) -> Block:
         """A whole block.
@@ -182,15 +371,30 @@ class LedgerStore:
             LedgerMissing: if there is none at this height.
         """
         with self._engine.connect() as connection:
-            return _read_block(connection, height)
+            block = rows.read_block(connection, height)
+        if block is None:
+            raise _no_block(height)
+        return block
+
+    def membership_after(self, block_hash: str) -> Membership:
+        """The membership in force at the block that follows the one with this hash.
+
+        Raises:
+            LedgerMissing: if no block follows it.
+        """
+        query = select(schema.blocks.c.header).filter_by(prev=bytes.fromhex(block_hash))
+        with self._engine.connect() as connection:
+            data = connection.execute(query).scalar()
+        if data is None:
+            raise LedgerMissing("no block follows that one", "see `consortium ledger status`")
+        return self.chain().in_force_at(Header.parse(bytes(data)))
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
         """All blocks from a height on, oldest first, one in memory at a time."""
         height = first
         with self._engine.connect() as connection:
-            newest = connection.execute(select(func.max(schema.blocks.c.height))).scalar()
-            while newest is not None and height <= newest:
-                yield _read_block(connection, height)
+            while block := rows.read_block(connection, height):
+                yield block
                 height += 1
 
     def entries(
@@ -202,8 +406,7 @@ class LedgerStore:
             if value is not None:
                 query = query.where(schema.entries.c[column] == value)
         with self._engine.connect() as connection:
-            rows = connection.execute(query).scalars()
-            return [Entry(bytes(body)) for body in rows]
+            return [Entry(bytes(body)) for body in connection.execute(query).scalars()]
 
     def newest_first(self, type: str, institution: str) -> Iterator[Entry]:
         """An institution's entries of one type, newest first, read as they are asked for."""
@@ -213,126 +416,74 @@ class LedgerStore:
             .order_by(schema.entries.c.idx.desc())
         )
         with self._engine.connect() as connection:
-            rows = connection.execution_options(yield_per=64).execute(query).scalars()
-            for body in rows:
+            found = connection.execution_options(yield_per=64).execute(query).scalars()
+            for body in found:
                 yield Entry(bytes(body))
+
+    def consistency_proof(self, old_size: int, size: int) -> list[bytes]:
+        """Proof that the tree of ``old_size`` leaves is the beginning of that of ``size``.
+
+        Raises:
+            ProofInvalid: if there are no such trees.
+        """
+        with self.snapshot() as snapshot:
+            return merkle.consistency_proof(snapshot.leaves(size), old_size)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """One unmoving view of everything stored, for as long as the context is open."""
+        with self._engine.connect() as connection:
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            yield Snapshot(connection)
+
+    # disclosures: the one erasable table
+
+    def disclose(self, disclosure: Disclosure) -> None:
+        """Keeps what opens a salted digest, until it is erased."""
+        row = insert(schema.disclosures).values(
+            commitment=bytes.fromhex(disclosure.digest), salt=disclosure.salt,
+            value=disclosure.value,
+        )  # fmt: skip
+        with self._engine.begin() as connection:
+            connection.execute(row.on_conflict_do_nothing())
+
+    def disclosures(self) -> list[Disclosure]:
+        """All that have not been erased."""
+        query = select(schema.disclosures).order_by(schema.disclosures.c.commitment)
+        with self._engine.connect() as connection:
+            return [Disclosure(bytes(r.salt), r.value) for r in connection.execute(query)]
+
+    def erase(self, digest: str) -> bool:
+        """Deletes what opens a salted digest, for good; says whether there was anything."""
+        gone = schema.disclosures.delete().where(
+            schema.disclosures.c.commitment == bytes.fromhex(digest)
+        )
+        with self._engine.begin() as connection:
+            return connection.execute(gone).rowcount > 0
 
     def _refresh(self, connection: Connection) -> Chain:
         newest = connection.execute(select(func.max(schema.blocks.c.height))).scalar()
         if newest is None:
             raise LedgerMissing(
-                "there is no ledger here yet", "run `consortium demo` with this --home first"
+                "there is no ledger here yet", "found one: `consortium demo` does, in a --home"
             )
         if self._chain is None or self._chain.header.height != newest:
-            chain = Chain.begin(_read_block(connection, 0))
-            if newest > 0:
-                # Our own rows: signatures were checked when they were appended.
-                frontier = Frontier()
-                leaves = select(schema.entries.c.leaf_hash).order_by(schema.entries.c.idx)
-                for leaf in connection.execute(leaves).scalars():
-                    frontier.append(bytes(leaf))
-                block = _read_block(connection, newest)
-                chain.header, chain.checkpoint = block.header, block.checkpoint
-                chain.frontier = frontier
-            self._chain = chain
+            genesis, header = rows.read_block(connection, 0), rows.read_header(connection, newest)
+            assert genesis is not None
+            assert header is not None
+            changes = (
+                select(schema.entries.c.body)
+                .where(schema.entries.c.type.in_(("change", "approval")))
+                .order_by(schema.entries.c.idx)
+            )
+            entries = [Entry(bytes(body)) for body in connection.execute(changes).scalars()]
+            frontier = rows.read_frontier(connection, newest)
+            self._chain = Chain.resume(genesis.entries[0], entries, header, frontier)
         return self._chain
 
 
 def _lock_sequence(connection: Connection) -> None:
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SEQUENCER})
-
-
-def _read_header(connection: Connection, height: int) -> Header | None:
-    data = connection.execute(
-        select(schema.blocks.c.header).where(schema.blocks.c.height == height)
-    ).scalar()
-    return None if data is None else Header.parse(bytes(data))
-
-
-def _read_cosignatures(connection: Connection, height: int) -> list[str]:
-    query = select(schema.cosignatures.c.line).where(schema.cosignatures.c.height == height)
-    return sorted(connection.execute(query).scalars())
-
-
-def _read_block(connection: Connection, height: int) -> Block:
-    row = connection.execute(select(schema.blocks).where(schema.blocks.c.height == height)).first()
-    if row is None:
-        raise _no_block(height)
-    bodies = connection.execute(
-        select(schema.entries.c.body)
-        .where(schema.entries.c.height == height, schema.entries.c.type != "block")
-        .order_by(schema.entries.c.idx)
-    ).scalars()
-    return Block(
-        Header.parse(bytes(row.header)),
-        tuple(Entry(bytes(body)) for body in bodies),
-        Checkpoint.parse(row.checkpoint),
-        row.signature,
-        tuple(row.parent_cert.split("\n")) if row.parent_cert else (),
-    )
-
-
-def _insert(connection: Connection, block: Block) -> None:
-    header = block.header
-    rows = [
-        {
-            "idx": header.first + position,
-            "height": header.height,
-            "body": entry.data,
-            "leaf_hash": entry.leaf,
-            **_index(entry),
-        }
-        for position, entry in enumerate(block.entries)
-    ]
-    rows.append(
-        {
-            "idx": header.size,
-            "height": header.height,
-            "body": header.data(),
-            "leaf_hash": header.leaf,
-            "type": "block",
-            "institution": None,
-            "job": None,
-            "round": None,
-            "submission_key": None,
-        }
-    )
-    connection.execute(
-        schema.blocks.insert().values(
-            height=header.height,
-            epoch=header.epoch,
-            hash=bytes.fromhex(header.hash),
-            prev=bytes.fromhex(header.prev),
-            header=header.data(),
-            checkpoint=block.checkpoint.text(),
-            signature=block.signature,
-            parent_cert="\n".join(block.parent_cert),
-            first_idx=header.first,
-            count=header.count,
-            time=str(header.time),
-        )
-    )
-    connection.execute(schema.entries.insert(), rows)
-
-
-def _index(entry: Entry) -> dict[str, str | int | None]:
-    """The columns that an entry is found by. The submission key makes a repeat impossible."""
-    record = entry.record
-    key = [record.type]
-    if isinstance(record, LedgerRecord):
-        job = str(getattr(record, "job", ""))
-        round_, attempt = getattr(record, "round", None), getattr(record, "attempt", None)
-        key += [job, str(round_ or 0), str(attempt or 0), record.author]
-    else:
-        assert isinstance(record, Genesis)
-        job, round_ = "", None
-    return {
-        "type": record.type,
-        "institution": record.author,
-        "job": job or None,
-        "round": record.round if isinstance(record, RoundRecord) else round_,
-        "submission_key": "/".join(key),
-    }
 
 
 def _no_block(height: int) -> LedgerMissing:

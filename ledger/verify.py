@@ -1,32 +1,42 @@
 """Verification of an export, offline: no database, no network, no trust in who wrote it.
 
-In this order: the genesis (against the pinned fingerprint), every block (entries' form and
-signatures, Merkle root, header, checkpoint, the certificate of the block before), the quorum of
-the members in force on every block, the rendering in ``entries.csv``, then the signed manifest and
-the digest of every file (``schemas.json`` stands on the exporter's word alone).
-The first thing that fails is named, with how far verification got.
+In this order: the genesis (against the pinned fingerprint) or, for a range, what it goes on from;
+every block (entries' form and signatures by the keys in force, Merkle root, header, checkpoint, the
+certificate of the block before, the quorum on it); the renderings, made anew and compared; what
+opens salted digests; the signed manifest and the digest of every file (``schemas.json`` stands on
+the exporter's word alone). The first thing that fails is named, with how far verification got.
+
+Entries are verified in processes of their own, a part of the ledger at a time; the order of
+blocks, and what is reported first, do not depend on how many.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from hashlib import sha256
-from itertools import islice
+import os
+from collections import deque
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, NoReturn
 
 from ledger import canonical
 from ledger.block import Block, Header
 from ledger.chain import Chain
-from ledger.entry import Entry
-from ledger.errors import BlockInvalid, CanonicalInvalid, ExportInvalid, LedgerError
-from ledger.keys import PublicKey, Role
-from ledger.manifest import FILES, MANIFEST_DOMAIN
-from ledger.note import Checkpoint
-from ledger.quorum import quorum
+from ledger.disclosure import Disclosure
+from ledger.entry import Entry, naming_type
+from ledger.errors import HeadDiffers, HeadNotReached, LedgerError
+from ledger.keys import Role
+from ledger.manifest import START, FileDigest, Manifest, check_signature, files_in, invalid
+from ledger.membership import Membership
+from ledger.note import SignatureLine, SignedHead, verify_cosignature, verify_note
+from ledger.reading import lines, read_blocks
+from ledger.records import COORDINATOR, Approval, Erasure
 from ledger.rendering import COLUMNS, row
 from ledger.rendering import line as line_of
+from ledger.report import Tally, html
+from ledger.start import Start
 
-_LONGEST_LINE = 64 * 1024 * 1024
+_PART_ENTRIES = 1000
+_SMALL = 5_000_000  # bytes of entries that are verified before other processes would have begun
 
 
 @dataclass(frozen=True)
@@ -35,176 +45,329 @@ class Verified:
 
     ledger: str
     pinned: bool
+    first_height: int
     height: int
     blocks: int
     entries: int
     members: int
     quorum: int
     fewest_cosigners: int
+    exporter: str
+    complete: str
+    signatures_checked: bool = True
+    reaches_head: int | None = None
 
 
-def verify_export(folder: Path, pinned: str | None = None) -> Verified:
+def verify_export(
+    folder: Path,
+    pinned: str | None = None,
+    head: SignedHead | None = None,
+    *,
+    processes: int | None = None,
+    signatures: bool = True,
+) -> Verified:
     """Verifies the export in ``folder``.
+
+    ``head`` is a head known from elsewhere, that the export must reach. ``processes`` defaults to
+    one a core. Without ``signatures`` those of the entries are not checked, nor their renderings
+    (the tree, headers, certificates and the manifest are).
 
     Raises:
         LedgerError: naming the first thing that fails, with how far verification got.
     """
     if not folder.is_dir():
-        raise ExportInvalid(f"{folder} is not a folder", "name the folder that was exported")
-    _check_names(folder)
-    with (
-        (folder / "blocks.jsonl").open("rb") as blocks,
-        (folder / "entries.jsonl").open("rb") as entries,
-        (folder / "entries.csv").open("rb") as rendering,
-    ):
-        chain, summary = _check_blocks(blocks, entries, rendering, pinned)
-    _check_manifest(folder, chain, summary)
-    return summary
-
-
-def _check_names(folder: Path) -> None:
-    expected = {*FILES, "manifest.json", "manifest.sig"}
-    found = {path.name for path in folder.iterdir()}
-    for name in sorted(expected - found):
-        raise _invalid(f"{name} is missing")
-    for name in sorted(expected):
-        if not (folder / name).is_file():
-            raise _invalid(f"{name} is not a file")
-    for name in sorted(found - expected):
-        raise _invalid(f"{name[:60]!r} does not belong to an export")
-
-
-def _check_blocks(
-    blocks: BinaryIO, entries: BinaryIO, rendering: BinaryIO, pinned: str | None
-) -> tuple[Chain, Verified]:
-    chain: Chain | None = None
-    fewest, total = 0, 0
-    entry_lines = _lines(entries, "entries.jsonl")
-    _check_rendering(rendering, line_of(COLUMNS), "its head")
-    for number, line in enumerate(_lines(blocks, "blocks.jsonl")):
-        place = f"blocks.jsonl line {number + 1} (height {number})"
-        try:
-            block, cosignatures = _parse_block(line, entry_lines)
-            if chain is None:
-                chain = Chain.begin(block, pinned)
-            else:
-                chain.follow(block)
-            signers = chain.certify(cosignatures)
-            if cosignatures != sorted(cosignatures):
-                raise BlockInvalid("the cosignatures are not sorted", "use the original export")
-            for position in range(len(block.entries)):
-                index = block.header.first + position
-                _check_rendering(rendering, line_of(row(block, position)), f"the row of {index}")
-        except LedgerError as error:
-            error.what = (
-                f"{place}: {error.what}. Verified before it: {number} blocks, {total} entries"
-            )
-            raise
-        fewest = len(signers) if number == 0 else min(fewest, len(signers))
-        total += len(block.entries)
-    if chain is None:
-        raise _invalid("blocks.jsonl holds no block")
-    if next(entry_lines, None) is not None:
-        raise _invalid(f"entries.jsonl line {total + 1} belongs to no block")
-    if rendering.read(1):
-        raise _invalid("entries.csv holds more rows than there are entries")
-    members = len(chain.members)
-    return chain, Verified(
+        raise invalid(f"{folder} is not a folder")
+    names = files_in(folder)
+    run = _Run(folder, pinned, head, signatures)
+    with _executor(folder, processes, signatures) as executor:
+        chain = run.follow(executor)
+    if signatures:
+        run.check_rest_of_renderings(chain)
+    _check_disclosures(folder, run.approvers, run.erased)
+    manifest = _check_manifest(folder, names, chain, run)
+    if head is not None and not run.head_reached:
+        raise HeadNotReached(
+            f"the export ends at height {chain.header.height}; the head given is of height "
+            f"{head.checkpoint.height}: what came after was cut off",
+            "ask for an export that reaches it",
+        )
+    return Verified(
         ledger=chain.ledger,
         pinned=pinned is not None,
+        first_height=run.first,
         height=chain.header.height,
-        blocks=chain.header.height + 1,
-        entries=total,
-        members=members,
-        quorum=quorum(members),
-        fewest_cosigners=fewest,
+        blocks=run.blocks,
+        entries=run.entries,
+        members=len(chain.membership.members),
+        quorum=chain.membership.quorum,
+        fewest_cosigners=run.fewest,
+        exporter=manifest.exporter,
+        complete=manifest.complete,
+        signatures_checked=signatures,
+        reaches_head=head.checkpoint.height if head else None,
     )
 
 
-def _check_rendering(rendering: BinaryIO, expected: bytes, what: str) -> None:
-    if rendering.read(len(expected)) != expected:
-        raise _invalid(f"entries.csv: {what} is not what the signed entries say")
+def _executor(
+    folder: Path, processes: int | None, signatures: bool
+) -> AbstractContextManager[Executor | None]:
+    count = processes or os.cpu_count() or 1
+    small = (folder / "entries.jsonl").stat().st_size < _SMALL
+    if not signatures or (small and processes is None) or count < 2:
+        return nullcontext()
+    return ProcessPoolExecutor(count)
 
 
-def _parse_block(line: bytes, entry_lines: Iterator[bytes]) -> tuple[Block, list[str]]:
-    content: Any = canonical.loads(line)
-    fields = {"header", "checkpoint", "signature", "parent_cert", "cosignatures"}
-    if not isinstance(content, dict) or set(content) != fields:
-        raise BlockInvalid("a block line is malformed", "use the original export")
-    lists = (content["parent_cert"], content["cosignatures"])
-    texts = [content["checkpoint"], content["signature"]]
-    if not all(isinstance(lines, list) for lines in lists) or not all(
-        isinstance(text, str) for text in (*texts, *lists[0], *lists[1])
-    ):
-        raise BlockInvalid("a block line is malformed", "use the original export")
-    header = Header.parse(canonical.dumps(content["header"]))
-    entries = tuple(Entry(data) for data in islice(entry_lines, max(header.count, 0)))
-    if len(entries) != header.count:
-        raise BlockInvalid(
-            f"entries.jsonl ends after {len(entries)} of this block's {header.count} entries",
-            "use the original export",
+# entries, a part at a time
+
+
+@dataclass
+class _Part:
+    """Entries of successive blocks under one membership, to be verified in any process."""
+
+    membership: Membership
+    blocks: list[tuple[Header, tuple[bytes, ...]]] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, block: Block) -> None:
+        self.blocks.append((block.header, tuple(entry.data for entry in block.entries)))
+        self.size += len(block.entries)
+
+
+@dataclass
+class _Checked:
+    """A part's renderings, and the first thing that failed in it."""
+
+    rendering: bytes
+    tally: Tally
+    failed: tuple[int, LedgerError] | None = None
+
+
+def check_part(part: _Part) -> _Checked:
+    """Verifies form, ledger, author and signature of every entry, and renders it."""
+    rendered: list[bytes] = []
+    tally = Tally()
+    for header, datas in part.blocks:
+        for position, data in enumerate(datas):
+            entry = Entry(data)
+            try:
+                if header.height:  # the genesis was checked when the chain began
+                    part.membership.check_entry(entry)
+                rendered.append(row(header, position, entry))
+                tally.add(header, entry)
+            except LedgerError as error:
+                error.what = f"entry {header.first + position}: {error.what}"
+                return _Checked(b"".join(rendered), tally, (header.height, error))
+    return _Checked(b"".join(rendered), tally)
+
+
+@dataclass
+class _Run:
+    """One verification on its way."""
+
+    folder: Path
+    pinned: str | None
+    head: SignedHead | None
+    signatures: bool
+    first: int = 0
+    blocks: int = 0
+    entries: int = 0
+    fewest: int = 0
+    head_reached: bool = False
+    tally: Tally = field(default_factory=Tally)
+    approvers: set[str] = field(default_factory=set)
+    erased: set[str] = field(default_factory=set)
+    _pending: deque[tuple[_Part, "Future[_Checked] | None"]] = field(default_factory=deque)
+    _done: tuple[int, int] = (0, 0)
+
+    def follow(self, executor: Executor | None) -> Chain:
+        chain = self._begin()
+        part: _Part | None = None
+        with (self.folder / "entries.csv").open("rb") as rendering:
+            if rendering.readline() != line_of(*COLUMNS):
+                raise invalid("entries.csv: its head is not that of an export")
+            source = read_blocks(self.folder)
+            while True:
+                block: Block | None = None
+                try:
+                    block, cosignatures = next(source, (None, []))
+                    if block is None:
+                        break
+                    chain = self._accept(chain, block, cosignatures)
+                except LedgerError as error:
+                    self._fail(error, chain, block, part, executor, rendering)
+                if part is None or part.membership is not chain.membership:
+                    self._send(part, executor, rendering)
+                    part = _Part(chain.membership)
+                part.add(block)
+                if part.size >= _PART_ENTRIES:
+                    self._send(part, executor, rendering)
+                    part = None
+            if chain is None:
+                raise invalid("blocks.jsonl holds no block")
+            self._send(part, executor, rendering)
+            self._drain(0, rendering)
+            self._rest = rendering.read(1)
+        return chain
+
+    _rest: bytes = b""
+
+    def check_rest_of_renderings(self, chain: Chain) -> None:
+        if self._rest:
+            raise invalid("entries.csv holds more rows than there are entries")
+        if (self.folder / "report.html").read_bytes() != html(chain, self.tally, self.first):
+            raise invalid("report.html is not what the signed entries say")
+
+    def _begin(self) -> Chain | None:
+        path = self.folder / START
+        if not path.exists():
+            return None
+        start = Start.parse(path.read_bytes())
+        try:
+            chain = start.chain(self.pinned)
+        except LedgerError as error:
+            error.what = f"{START}: {error.what}"
+            raise
+        self.first = chain.header.height + 1
+        self._note(start.changes)
+        return chain
+
+    def _accept(self, chain: Chain | None, block: Block, cosignatures: list[str]) -> Chain:
+        if chain is None:
+            chain = Chain.begin(block, self.pinned)
+        else:
+            chain.follow(block, entries_checked=True)
+        signers = chain.certify(cosignatures)
+        self.fewest = min(self.fewest or len(signers), len(signers))
+        self.blocks += 1
+        self.entries += len(block.entries)
+        self._note(block.entries)
+        if self.head is not None and self.head.checkpoint.height == block.header.height:
+            _check_head(self.head, chain)
+            self.head_reached = True
+        return chain
+
+    def _note(self, entries: tuple[Entry, ...]) -> None:
+        for entry in naming_type(entries, "approval", "erasure"):
+            record = entry.record
+            if isinstance(record, Approval):
+                self.approvers.add(record.approver)
+            if isinstance(record, Erasure):
+                self.erased.add(record.disclosure)
+
+    def _send(self, part: _Part | None, executor: Executor | None, rendering: BinaryIO) -> None:
+        if part is None or not self.signatures:
+            return
+        self._pending.append((part, executor.submit(check_part, part) if executor else None))
+        self._drain(8 if executor else 0, rendering)
+
+    def _drain(self, left: int, rendering: BinaryIO) -> None:
+        while len(self._pending) > left:
+            part, future = self._pending.popleft()
+            checked = future.result() if future else check_part(part)
+            blocks, entries = self._done
+            if checked.failed:
+                height, error = checked.failed
+                before = [datas for header, datas in part.blocks if header.height < height]
+                self._done = blocks + len(before), entries + sum(map(len, before))
+                raise self._placed(error, height)
+            self._compare(checked.rendering, rendering)
+            self.tally.merge(checked.tally)
+            self._done = blocks + len(part.blocks), entries + part.size
+
+    def _compare(self, expected: bytes, rendering: BinaryIO) -> None:
+        found = rendering.read(len(expected))
+        if found == expected:
+            return
+        pairs = zip(expected.splitlines(), [*found.splitlines(), *[b""] * 2], strict=False)
+        differing = next((e for e, f in pairs if e != f), b"?")
+        index = differing.split(b",")[0].decode()
+        raise invalid(f"entries.csv: the row of {index} is not what the signed entries say")
+
+    def _fail(
+        self,
+        error: LedgerError,
+        chain: Chain | None,
+        block: Block | None,
+        part: _Part | None,
+        executor: Executor | None,
+        rendering: BinaryIO,
+    ) -> NoReturn:
+        """Raises what fails first: in an earlier part, in this block's entries, or ``error``."""
+        self._send(part, executor, rendering)
+        self._drain(0, rendering)
+        height = self.first + self._done[0] if self.signatures else self.first + self.blocks
+        if self.signatures and block is not None and chain is not None:
+            accepted = chain.header is block.header
+            own = _Part(chain.membership if accepted else chain.upcoming)
+            own.add(block)
+            failed = check_part(own).failed
+            if failed is not None:
+                raise self._placed(failed[1], height) from None
+        raise self._placed(error, height) from None
+
+    def _placed(self, error: LedgerError, height: int) -> LedgerError:
+        blocks, entries = self._done if self.signatures else (self.blocks, self.entries)
+        error.what = (
+            f"blocks.jsonl line {height - self.first + 1} (height {height}): {error.what}. "
+            f"Verified before it: {blocks} blocks, {entries} entries"
         )
-    block = Block(
-        header, entries, Checkpoint.parse(texts[0]), texts[1], tuple(content["parent_cert"])
-    )
-    return block, content["cosignatures"]
+        return error
 
 
-def _lines(file: BinaryIO, name: str) -> Iterator[bytes]:
-    number = 0
-    while line := file.readline(_LONGEST_LINE):
-        number += 1
-        if not line.endswith(b"\n"):
-            raise _invalid(f"{name} line {number} is torn: it has no end")
-        yield line[:-1]
+def _check_head(head: SignedHead, chain: Chain) -> None:
+    """The head given is this block's, and somebody of this ledger signed it."""
+    if head.checkpoint != chain.checkpoint:
+        raise HeadDiffers(
+            f"the head given names another block at height {head.checkpoint.height}",
+            "keep both: signed by the same keys, they prove that the ledger was forked",
+        )
+    text = head.checkpoint.text()
+    for line in head.lines:
+        name = SignatureLine.parse(line).name
+        if name == head.checkpoint.origin:
+            verify_note(line, name, chain.membership.coordinator_key(Role.COSIGN), text)
+        elif name in chain.membership.members:
+            verify_cosignature(line, name, chain.membership.members[name].key(Role.COSIGN), text)
+        else:
+            raise invalid(f"the head given is signed by {name[:40]}, who is not in force there")
 
 
-def _check_manifest(folder: Path, chain: Chain, verified: Verified) -> None:
-    data = (folder / "manifest.json").read_bytes()
-    _check_manifest_signature(
-        data, (folder / "manifest.sig").read_bytes(), chain.coordinator[Role.RECORD]
-    )
-    manifest = canonical.loads(data)
-    if not isinstance(manifest, dict):
-        raise _invalid("manifest.json: malformed")
-    expected = (chain.ledger, 0, verified.height, verified.entries)
-    names = ("ledger", "first_height", "last_height", "entries")
-    if tuple(manifest.get(name) for name in names) != expected:
-        raise _invalid("manifest.json: its range or ledger is not that of the blocks")
-    files = manifest.get("files")
-    if not isinstance(files, dict) or set(files) != set(FILES):
-        raise _invalid("manifest.json: it does not list exactly the files of an export")
-    for name in FILES:
-        hasher, size = sha256(), 0
-        with (folder / name).open("rb") as file:
-            while part := file.read(1 << 20):
-                hasher.update(part)
-                size += len(part)
-        if files[name] != {"sha256": hasher.hexdigest(), "bytes": size}:
-            raise _invalid(f"{name} differs from what the signed manifest lists")
+def _check_disclosures(folder: Path, approvers: set[str], erased: set[str]) -> None:
+    before = ""
+    with (folder / "disclosures.jsonl").open("rb") as file:
+        for number, line in enumerate(lines(file, "disclosures.jsonl"), 1):
+            place = f"disclosures.jsonl line {number}"
+            try:
+                content = canonical.loads(line)
+                disclosure = Disclosure(bytes.fromhex(content["salt"]), content["value"])
+                form = {"salt": disclosure.salt.hex(), "value": disclosure.value}
+            except (LedgerError, TypeError, KeyError, ValueError, AttributeError):
+                raise invalid(f"{place}: malformed") from None
+            if canonical.dumps(form) != line or disclosure.digest <= before:
+                raise invalid(f"{place}: not in its one exact form or order")
+            if disclosure.digest not in approvers - erased:
+                raise invalid(f"{place}: it opens nothing that stands on this ledger unerased")
+            before = disclosure.digest
 
 
-def _check_manifest_signature(data: bytes, signature: bytes, key: PublicKey) -> None:
-    try:
-        canonical.loads(data)
-        content = canonical.loads(signature)
-        if (content["alg"], content["key"]) != (key.algorithm, key.key_id) or len(content) != 3:
-            raise _invalid("manifest.sig: not a signature by the coordinator's record key")
-        value = bytes.fromhex(content["sig"])
-        if value.hex() != content["sig"]:
-            raise _invalid("manifest.sig: not in its one exact form")
-        key.verify(value, MANIFEST_DOMAIN + data)
-    except CanonicalInvalid as error:
-        raise _invalid(f"manifest.json or manifest.sig: {error.what}") from None
-    except (TypeError, KeyError, ValueError):
-        raise _invalid("manifest.sig: malformed") from None
-    except ExportInvalid:
-        raise
-    except LedgerError:
-        raise _invalid("manifest.json: the exporter's signature over it does not hold") from None
-
-
-def _invalid(what: str) -> ExportInvalid:
-    return ExportInvalid(
-        what, "ask for the original export; a changed one cannot be repaired, only replaced"
-    )
+def _check_manifest(folder: Path, names: set[str], chain: Chain, run: _Run) -> Manifest:
+    manifest = Manifest.parse((folder / "manifest.json").read_bytes())
+    expected = (chain.ledger, run.first, chain.header.height, run.entries)
+    stated = (manifest.ledger, manifest.first_height, manifest.last_height, manifest.entries)
+    if stated != expected:
+        raise invalid("manifest.json: its range or ledger is not that of the blocks")
+    signers = chain.upcoming.members
+    if manifest.exporter == COORDINATOR:
+        key = chain.upcoming.coordinator_key(Role.RECORD)
+    elif manifest.exporter in signers:
+        key = signers[manifest.exporter].key(Role.RECORD)
+    else:
+        raise invalid("manifest.json: the exporter is neither the coordinator nor a member")
+    check_signature(manifest, (folder / "manifest.sig").read_bytes(), key)
+    if set(manifest.files) != names:
+        raise invalid("manifest.json: it does not list exactly the files of an export")
+    for name in sorted(names):
+        if manifest.files[name] != FileDigest.of(folder / name):
+            raise invalid(f"{name} differs from what the signed manifest lists")
+    return manifest

@@ -18,9 +18,9 @@ from ledger.errors import (
     LedgerMissing,
     QuorumMissing,
 )
-from ledger.export import export_ledger
+from ledger.export import Exported, export_ledger
 from ledger.keys import KeyRing, Role
-from ledger.manifest import FILES, MANIFEST_DOMAIN
+from ledger.manifest import DOMAIN, FILES
 from ledger.store import LedgerStore
 from ledger.verify import verify_export
 
@@ -44,6 +44,12 @@ def finalise(store: LedgerStore, consortium: Consortium) -> None:
         store.add_cosignature(height, line)
 
 
+def write_export(store: LedgerStore, consortium: Consortium, out: Path) -> Exported:
+    with store.snapshot() as snapshot:
+        key = consortium.coordinator[Role.RECORD]
+        return export_ledger(snapshot, "coordinator", key, out)
+
+
 @pytest.fixture
 def store(engine: Engine) -> LedgerStore:
     return fill(engine, FOUR, 3)
@@ -58,7 +64,7 @@ def first_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def export(request: pytest.FixtureRequest, first_export: Path, tmp_path: Path) -> Path:
     """A copy of one export: only the first test that asks for it needs the database."""
     if not first_export.exists():
-        export_ledger(request.getfixturevalue("store"), FOUR.coordinator, first_export)
+        write_export(request.getfixturevalue("store"), FOUR, first_export)
     return shutil.copytree(first_export, tmp_path / "export")
 
 
@@ -76,7 +82,7 @@ def write_manifest(folder: Path, manifest: object, keys: KeyRing) -> None:
     signature = {
         "alg": "ed25519",
         "key": key.public.key_id,
-        "sig": key.sign(MANIFEST_DOMAIN + data).hex(),
+        "sig": key.sign(DOMAIN + data).hex(),
     }
     (folder / "manifest.json").write_bytes(data)
     (folder / "manifest.sig").write_bytes(canonical.dumps(signature))
@@ -106,8 +112,8 @@ def test_another_genesis_than_the_pinned_is_refused(export: Path) -> None:
 
 def test_what_is_pending_is_left_out_and_said(store: LedgerStore, tmp_path: Path) -> None:
     store.propose([FOUR.entry(round=9)], FOUR.coordinator)
-    exported = export_ledger(store, FOUR.coordinator, tmp_path / "out")
-    assert exported.height == verify_export(exported.folder).height == 3
+    exported = write_export(store, FOUR, tmp_path / "out")
+    assert exported.last_height == verify_export(exported.folder).height == 3
     manifest = canonical.loads((exported.folder / "manifest.json").read_bytes())
     assert "block 4 is pending" in manifest["complete"]
 
@@ -116,20 +122,20 @@ def test_nothing_final_is_nothing_to_export(engine: Engine, tmp_path: Path) -> N
     store = LedgerStore(engine)
     store.found(FOUR.founding_entry, FOUR.coordinator)
     with pytest.raises(LedgerMissing):
-        export_ledger(store, FOUR.coordinator, tmp_path / "out")
+        write_export(store, FOUR, tmp_path / "out")
     assert list(tmp_path.glob("*out*")) == []
 
 
 def test_an_export_never_overwrites(store: LedgerStore, export: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportExists):
-        export_ledger(store, FOUR.coordinator, export)
+        write_export(store, FOUR, export)
     file = tmp_path / "file"
     file.write_text("x")
     with pytest.raises(ExportExists):
-        export_ledger(store, FOUR.coordinator, file)
+        write_export(store, FOUR, file)
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert verify_export(export_ledger(store, FOUR.coordinator, empty).folder).height == 3
+    assert verify_export(write_export(store, FOUR, empty).folder).height == 3
 
 
 def test_a_failed_export_leaves_nothing(
@@ -137,7 +143,7 @@ def test_a_failed_export_leaves_nothing(
 ) -> None:
     monkeypatch.setattr("ledger.export.schemas", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        export_ledger(store, FOUR.coordinator, tmp_path / "out")
+        write_export(store, FOUR, tmp_path / "out")
     assert list(tmp_path.glob("*out*")) == []
 
 
@@ -157,7 +163,7 @@ def offsets(name: str, size: int) -> Iterator[int]:
 
 def test_every_changed_byte_is_found_and_placed(engine: Engine, tmp_path: Path) -> None:
     store = fill(engine, ONE, 1)
-    export = export_ledger(store, ONE.coordinator, tmp_path / "export").folder
+    export = write_export(store, ONE, tmp_path / "export").folder
     verify_export(export, ONE.ledger)
     missed, unplaced = [], []
     for name in NAMES:

@@ -4,22 +4,39 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from ledger_examples import CREATED, Consortium, keys_of
+from ledger_examples import (
+    CREATED,
+    Consortium,
+    approval,
+    approve,
+    cosigned,
+    decided,
+    enrol,
+    keys_of,
+    propose,
+    suspend,
+)
 from sqlalchemy import Engine, text
 
 from ledger.chain import Chain
+from ledger.disclosure import Disclosure
 from ledger.entry import sign_record
 from ledger.errors import (
+    CosignatureConflict,
     LedgerError,
     LedgerMissing,
+    MembershipInvalid,
     NoteInvalid,
+    ProofInvalid,
     QuorumMissing,
     RecordInvalid,
     SequenceConflict,
     SignatureInvalid,
 )
 from ledger.keys import Role
-from ledger.note import cosign
+from ledger.merkle import verify_consistency
+from ledger.note import cosign, verify_cosignature
+from ledger.records import Change, Erasure
 from ledger.store import LedgerStore
 
 FOUR = Consortium(4)
@@ -108,6 +125,40 @@ def test_nothing_is_proposed_on_top_of_what_is_not_final(store: LedgerStore) -> 
     assert store.chain().header.height == 1
     finalise(store, ["hospital-3"])
     assert store.propose([FOUR.entry(round=2)], FOUR.coordinator).header.height == 2
+
+
+def test_a_proposal_whose_answer_was_lost_is_answered_again(
+    engine: Engine, store: LedgerStore
+) -> None:
+    entries = [FOUR.entry(), FOUR.entry("hospital-2")]
+    block = store.propose(entries, FOUR.coordinator)
+    assert store.propose(entries, FOUR.coordinator) == block
+    assert LedgerStore(engine).propose(entries, FOUR.coordinator) == block
+    finalise(store)
+    assert store.propose(entries, FOUR.coordinator) == block
+    store.propose([FOUR.entry(round=2)], FOUR.coordinator)
+    assert store.propose(entries, FOUR.coordinator) == block
+    finalise(store)
+    assert LedgerStore(engine).propose(entries, FOUR.coordinator) == block
+    assert store.chain().header.height == 2
+    assert len(store.entries("refusal")) == 3
+
+
+def test_only_the_very_same_proposal_is_a_repeat(store: LedgerStore) -> None:
+    entries = [FOUR.entry(), FOUR.entry("hospital-2")]
+    store.propose(entries, FOUR.coordinator)
+    others = [entries[:1], entries[1:], entries[::-1], [*entries, FOUR.entry("hospital-3")]]
+    for other in others:
+        with pytest.raises(QuorumMissing):
+            store.propose(other, FOUR.coordinator)
+    finalise(store)
+    for other in others:
+        with pytest.raises(SequenceConflict):
+            store.propose(other, FOUR.coordinator)
+    assert store.chain().header.height == 1
+    store.propose([], FOUR.coordinator)
+    with pytest.raises(QuorumMissing):  # an empty block has nothing to be known by
+        store.propose([], FOUR.coordinator)
 
 
 def test_a_repeated_submission_is_refused_and_stores_nothing(store: LedgerStore) -> None:
@@ -220,12 +271,55 @@ def test_only_a_members_own_line_on_that_very_block_is_stored(store: LedgerStore
 def test_repeats_are_harmless_one_after_another_and_at_once(store: LedgerStore) -> None:
     store.propose([FOUR.entry()], FOUR.coordinator)
     line = FOUR.cosign(store.checkpoint(1), ["hospital-1"])[0]
-    later = FOUR.cosign(store.checkpoint(1), ["hospital-1"], time=CREATED + 99)[0]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: store.add_cosignature(1, line), range(32)))
-    store.add_cosignature(1, later)
+    assert store.cosignatures(1) == [line]
+    assert store.conflicts() == []
+    assert store.head().cosigned == 1
+
+
+def test_a_second_cosignature_by_one_member_is_kept_as_evidence_and_never_counts(
+    engine: Engine, store: LedgerStore
+) -> None:
+    store.propose([FOUR.entry()], FOUR.coordinator)
+    head = store.checkpoint(1)
+    line, second, third = (
+        FOUR.cosign(head, ["hospital-1"], time=CREATED + n)[0] for n in (9, 99, 100)
+    )
+    store.add_cosignature(1, line)
+    for other in (second, second, third):
+        with pytest.raises(CosignatureConflict, match="hospital-1 co-signed block 1 twice"):
+            store.add_cosignature(1, other)
+    store.add_cosignature(1, line)
     assert store.cosignatures(1) == [line]
     assert store.head().cosigned == 1
+    assert sorted(store.conflicts()) == sorted([(1, second), (1, third)])
+    finalise(store, ["hospital-2", "hospital-3"])
+    assert second not in store.propose([FOUR.entry(round=2)], FOUR.coordinator).parent_cert
+    late = FOUR.cosign(store.checkpoint(0), ["hospital-4"], time=CREATED + 1)[0]
+    with pytest.raises(CosignatureConflict):
+        store.add_cosignature(0, late)
+    assert store.conflicts(0) == [(0, late)]
+    assert [height for height, _ in store.conflicts()] == [0, 1, 1]
+    assert len(LedgerStore(engine).conflicts(1)) == 2
+
+
+def test_of_two_different_cosignatures_at_once_one_counts(store: LedgerStore) -> None:
+    store.propose([FOUR.entry()], FOUR.coordinator)
+    head = store.checkpoint(1)
+    lines = [FOUR.cosign(head, ["hospital-1"], time=CREATED + n)[0] for n in range(6)]
+
+    def add(line: str) -> bool:
+        try:
+            store.add_cosignature(1, line)
+        except CosignatureConflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(add, lines)) == 1
+    assert len(store.cosignatures(1)) == 1
+    assert {line for _, line in store.conflicts(1)} == set(lines) - set(store.cosignatures(1))
 
 
 def test_a_late_cosignature_on_an_older_block_is_kept(store: LedgerStore) -> None:
@@ -238,7 +332,232 @@ def test_a_late_cosignature_on_an_older_block_is_kept(store: LedgerStore) -> Non
     assert len(store.require_final(1)) == 4
 
 
+def test_a_late_cosignature_counts_by_the_membership_of_its_block(store: LedgerStore) -> None:
+    """Who was suspended since may still sign what it was a member for; who joined since may not."""
+    store.propose([FOUR.entry()], FOUR.coordinator)
+    finalise(store, ["hospital-1", "hospital-2", "hospital-3"])
+    ledger, upcoming = FOUR.ledger, store.chain().upcoming
+    actions = suspend("hospital-4"), enrol(ledger, "hospital-5")
+    store.propose(decided(upcoming, *actions), FOUR.coordinator)
+    finalise(store, ["hospital-1", "hospital-2", "hospital-3"])
+    store.propose([FOUR.entry(round=2)], FOUR.coordinator)
+    assert set(store.chain().membership.members) == {
+        "hospital-1", "hospital-2", "hospital-3", "hospital-5",
+    }  # fmt: skip
+    key = keys_of("hospital-5")[Role.COSIGN]
+    for height in (1, 2):
+        store.add_cosignature(height, FOUR.cosign(store.checkpoint(height), ["hospital-4"])[0])
+        assert len(store.require_final(height)) == 4
+        line = cosign("hospital-5", key, store.checkpoint(height).text(), CREATED)
+        with pytest.raises(RecordInvalid, match=f"no member at height {height}"):
+            store.add_cosignature(height, line)
+    with pytest.raises(RecordInvalid):
+        store.add_cosignature(3, FOUR.cosign(store.checkpoint(3), ["hospital-4"])[0])
+    store.add_cosignature(3, cosign("hospital-5", key, store.checkpoint(3).text(), CREATED))
+
+
+# what is resumed
+
+
+def test_a_cold_store_resumes_from_the_stored_tree(
+    engine: Engine, superuser_engine: Engine, store: LedgerStore
+) -> None:
+    """And where a block was stored before the column was there, from the leaves."""
+    for round in range(1, 7):
+        store.propose([FOUR.entry(round=round)], FOUR.coordinator)
+        finalise(store)
+    expected = store.chain()
+    warm = LedgerStore(engine).chain()
+    with superuser_engine.begin() as connection:
+        connection.execute(text("ALTER TABLE blocks DISABLE TRIGGER ALL"))
+        connection.execute(text("UPDATE blocks SET frontier = NULL WHERE height < 9"))
+    cold = LedgerStore(engine)
+    for chain in (warm, cold.chain(), followed(cold)):
+        assert chain.frontier == expected.frontier
+        assert chain.checkpoint == expected.checkpoint
+        assert chain.header == expected.header
+    assert cold.propose([FOUR.entry(round=7)], FOUR.coordinator).header.height == 7
+    finalise(cold)
+    assert LedgerStore(engine).chain().frontier == followed(cold).frontier
+
+
+def test_a_cold_store_resumes_the_membership(engine: Engine, store: LedgerStore) -> None:
+    upcoming = store.chain().upcoming
+    proposed, *approvals = decided(upcoming, enrol(FOUR.ledger, "hospital-5"))
+    for entries in ([proposed], approvals[:1], approvals[1:], []):
+        store.propose(entries, FOUR.coordinator)
+        for line in cosigned(store.chain()):
+            store.add_cosignature(store.chain().header.height, line)
+        warm, cold = store.chain(), LedgerStore(engine).chain()
+        assert cold.upcoming == warm.upcoming == followed(store).upcoming
+        assert cold.memberships.keys() == warm.memberships.keys()
+    assert "hospital-5" in store.chain().membership.members
+    assert store.head().quorum == 4
+
+
+# what members hand in
+
+
+def test_what_is_submitted_waits_for_a_block(engine: Engine, store: LedgerStore) -> None:
+    proposed = propose(store.chain().upcoming, suspend("hospital-4"))
+    key = store.submit(proposed)
+    assert key.startswith("change/")
+    assert store.submit(proposed) == LedgerStore(engine).submit(proposed) == key
+    assert store.submissions() == [proposed]
+    block = store.propose_submissions(FOUR.coordinator)
+    assert block is not None
+    assert block.entries == (proposed,)
+    assert store.submissions() == []
+    assert store.submit(proposed) == key  # it stands on the ledger
+    assert store.submissions() == []
+    assert store.propose_submissions(FOUR.coordinator) is None
+
+
+def test_submissions_go_into_blocks_in_their_order(store: LedgerStore) -> None:
+    upcoming = store.chain().upcoming
+    proposed = propose(upcoming, suspend("hospital-4"))
+    store.submit(proposed)
+    store.propose_submissions(FOUR.coordinator)
+    finalise(store)
+    approvals = approve(upcoming, proposed, *FOUR.members)
+    for entry in approvals:
+        store.submit(entry)
+    assert store.submissions() == approvals
+    block = store.propose_submissions(FOUR.coordinator)
+    assert block is not None
+    assert list(block.entries) == approvals[:3]  # the third decides: nothing may follow
+    finalise(store)
+    assert store.chain().upcoming.members.keys() == {"hospital-1", "hospital-2", "hospital-3"}
+    assert store.submissions() == approvals[3:]  # lapsed: it applies to nothing any more
+    assert store.propose_submissions(FOUR.coordinator) is None
+
+
+def test_submissions_wait_for_the_block_before(store: LedgerStore) -> None:
+    store.propose([FOUR.entry()], FOUR.coordinator)
+    store.submit(propose(store.chain().upcoming, suspend("hospital-4")))
+    with pytest.raises(QuorumMissing):
+        store.propose_submissions(FOUR.coordinator)
+    finalise(store)
+    assert store.propose_submissions(FOUR.coordinator) is not None
+
+
+def test_what_does_not_hold_is_not_taken_in(store: LedgerStore) -> None:
+    upcoming = store.chain().upcoming
+    proposed = propose(upcoming, suspend("hospital-4"))
+    record = proposed.record
+    strangers = sign_record(record, [keys_of("stranger")[Role.RECORD]])
+    [unknown] = approve(upcoming, proposed, "hospital-1")
+    for entry, error in [
+        (FOUR.entry(), RecordInvalid),
+        (FOUR.founding_entry, RecordInvalid),
+        (strangers, SignatureInvalid),
+        (unknown, MembershipInvalid),
+    ]:
+        with pytest.raises(error):
+            store.submit(entry)
+    assert store.submissions() == []
+
+
+def test_one_member_hands_in_one_approval(store: LedgerStore) -> None:
+    upcoming = store.chain().upcoming
+    proposed = propose(upcoming, suspend("hospital-4"))
+    store.propose([proposed], FOUR.coordinator)
+    finalise(store)
+    [first] = approve(upcoming, proposed, "hospital-1")
+    assert isinstance(proposed.record, Change)
+    other = sign_record(
+        approval(proposed.record, "hospital-1", "9" * 64),
+        [FOUR.members["hospital-1"][Role.APPROVAL]],
+    )
+    store.submit(first)
+    with pytest.raises(RecordInvalid, match="another record"):
+        store.submit(other)
+    assert store.submissions() == [first]
+    with ThreadPoolExecutor(6) as pool:
+        assert len(set(pool.map(store.submit, [first] * 12))) == 1
+    assert store.submissions() == [first]
+
+
+# what opens salted digests
+
+
+def test_disclosures_are_kept_until_they_are_erased(engine: Engine, store: LedgerStore) -> None:
+    kept, gone = (Disclosure(bytes([n]) * 32, f"A name, {n}") for n in (1, 2))
+    for disclosure in (kept, gone, kept):
+        store.disclose(disclosure)
+    by_digest = sorted([kept, gone], key=lambda d: d.digest)
+    assert store.disclosures() == LedgerStore(engine).disclosures() == by_digest
+    assert store.erase(gone.digest)
+    assert not store.erase(gone.digest)
+    assert store.disclosures() == [kept]
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT value FROM disclosures")).scalars().all()
+    assert rows == [kept.value]
+
+
+def test_an_erasure_is_submitted_once(store: LedgerStore) -> None:
+    record = Erasure(
+        v=1, type="erasure", ledger=FOUR.ledger, author="hospital-2", disclosure="a" * 64
+    )
+    entry = sign_record(record, [FOUR.members["hospital-2"][Role.RECORD]])
+    assert store.submit(entry) == store.submit(entry)
+    block = store.propose_submissions(FOUR.coordinator)
+    assert block is not None
+    assert block.entries == (entry,)
+    with store.snapshot() as snapshot:
+        assert snapshot.erased() == ["a" * 64]
+
+
 # reading
+
+
+def test_a_snapshot_does_not_move(store: LedgerStore) -> None:
+    with store.snapshot() as snapshot:
+        assert snapshot.newest() == 0
+        store.propose([FOUR.entry()], FOUR.coordinator)
+        finalise(store)
+        assert snapshot.newest() == 0
+        assert [len(lines) for _, lines in snapshot.blocks(0, 9)] == [4]
+        assert snapshot.leaf(2) is None
+    with store.snapshot() as snapshot:
+        assert snapshot.newest() == 1
+        assert snapshot.leaf(2) == (1, FOUR.entry().data)
+        assert snapshot.leaf(3) == (1, store.header(1).data())
+        assert snapshot.leaf(1) == (0, store.header(0).data())
+        assert snapshot.leaves(4)[2] == FOUR.entry().leaf
+
+
+def test_any_two_heads_are_proved_consistent(store: LedgerStore) -> None:
+    for round in range(1, 5):
+        store.propose([FOUR.entry(round=round)], FOUR.coordinator)
+        finalise(store)
+    heads = [store.checkpoint(height) for height in range(5)]
+    for new in heads:
+        for old in heads:
+            if old.size <= new.size:
+                proof = store.consistency_proof(old.size, new.size)
+                verify_consistency(old.size, old.root, new.size, new.root, proof)
+    with pytest.raises(ProofInvalid):
+        store.consistency_proof(heads[4].size, heads[3].size)
+
+
+def test_an_institutions_entries_come_newest_first(store: LedgerStore) -> None:
+    entries = [FOUR.entry(round=round) for round in range(1, 4)]
+    store.propose([*entries, FOUR.entry("hospital-2")], FOUR.coordinator)
+    assert list(store.newest_first("refusal", "hospital-1")) == entries[::-1]
+    assert next(store.newest_first("refusal", "hospital-1")) == entries[-1]
+    assert list(store.newest_first("refusal", "hospital-3")) == []
+
+
+def test_the_heads_that_members_signed_are_their_newest(store: LedgerStore) -> None:
+    store.propose([FOUR.entry()], FOUR.coordinator)
+    finalise(store, ["hospital-1", "hospital-3"])
+    heads = store.member_heads()
+    assert [head.institution for head in heads] == list(FOUR.members)
+    assert [head.checkpoint.height for head in heads] == [1, 0, 1, 0]
+    for head in heads:
+        key = FOUR.members[head.institution][Role.COSIGN].public
+        verify_cosignature(head.line, head.institution, key, head.checkpoint.text())
 
 
 def test_entries_are_found_by_type_job_and_round(store: LedgerStore) -> None:
@@ -256,13 +575,13 @@ def test_entries_are_found_by_type_job_and_round(store: LedgerStore) -> None:
 
 
 def test_what_an_administrator_rewrites_is_found_by_whoever_checks(
-    engine: Engine, store: LedgerStore
+    engine: Engine, superuser_engine: Engine, store: LedgerStore
 ) -> None:
     """Nothing in the database stops its owner; the co-signed heads do."""
     store.propose([FOUR.entry()], FOUR.coordinator)
     finalise(store)
     forged = FOUR.entry("hospital-1", "job-9")
-    with engine.begin() as connection:
+    with superuser_engine.begin() as connection:
         connection.execute(text("ALTER TABLE entries DISABLE TRIGGER ALL"))
         connection.execute(
             text("UPDATE entries SET body = :body, leaf_hash = :leaf WHERE type = 'refusal'"),

@@ -1,0 +1,111 @@
+"""One unmoving view of the stored ledger (REPEATABLE READ), for exports.
+
+Entries leave the server in ledger order through COPY, as the very bytes that were received: the
+server writes the lines, and no row becomes a Python object.
+"""
+
+from collections.abc import Iterator
+from typing import IO, Any
+
+from sqlalchemy import Connection, func, select
+
+from ledger import rows, schema
+from ledger.block import Block, Header
+from ledger.disclosure import Disclosure
+from ledger.entry import Entry
+from ledger.merkle import Frontier
+from ledger.records import Erasure
+
+# Canonical JSON holds no control character: with these as quote and delimiter, COPY's CSV form
+# leaves every line as it is.
+_COPY = (
+    "COPY (SELECT convert_from(body, 'UTF8') FROM entries"
+    " WHERE height BETWEEN {first} AND {last} AND type <> 'block' ORDER BY idx)"
+    " TO STDOUT WITH (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02', ENCODING 'UTF8')"
+)
+
+
+class Snapshot:
+    """What `LedgerStore.snapshot` gives: a `ledger.copies.LedgerCopy`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def newest(self) -> int | None:
+        """Height of the newest block, final or not; None before the genesis."""
+        found = self._connection.execute(select(func.max(schema.blocks.c.height))).scalar()
+        return None if found is None else int(found)
+
+    def header(self, height: int) -> Header:
+        """The header of a block that is there."""
+        header = rows.read_header(self._connection, height)
+        assert header is not None
+        return header
+
+    def frontier(self, height: int) -> Frontier:
+        """The tree after a block, its header included."""
+        return rows.read_frontier(self._connection, height)
+
+    def genesis(self) -> Entry:
+        """The genesis entry."""
+        block = rows.read_block(self._connection, 0)
+        assert block is not None
+        return block.entries[0]
+
+    def changes(self, last: int) -> list[Entry]:
+        """All changes and approvals in blocks up to ``last``, in order."""
+        query = (
+            select(schema.entries.c.body)
+            .where(schema.entries.c.type.in_(("change", "approval")))
+            .where(schema.entries.c.height <= last)
+            .order_by(schema.entries.c.idx)
+        )
+        return [Entry(bytes(body)) for body in self._connection.execute(query).scalars()]
+
+    def write_entries(self, out: IO[bytes], first: int, last: int) -> None:
+        """Writes the entries of the blocks from ``first`` to ``last``, a line each."""
+        cursor = self._connection.connection.cursor()
+        try:
+            statement = _COPY.format(first=int(first), last=int(last))
+            cursor.copy_expert(statement, out)
+        finally:
+            cursor.close()
+
+    def blocks(self, first: int, last: int) -> Iterator[tuple[Block, list[str]]]:
+        """Blocks without their entries, each with its cosignatures, oldest first."""
+        lines = (
+            select(func.array_agg(schema.cosignatures.c.line))
+            .where(schema.cosignatures.c.height == schema.blocks.c.height)
+            .scalar_subquery()
+        )
+        query = (
+            select(schema.blocks, lines.label("lines"))
+            .where(schema.blocks.c.height.between(first, last))
+            .order_by(schema.blocks.c.height)
+        )
+        found: Any = self._connection.execution_options(yield_per=1000).execute(query)
+        for row in found:
+            yield rows.to_block(row, ()), sorted(row.lines or ())
+
+    def leaves(self, size: int) -> list[bytes]:
+        """The first ``size`` leaf hashes."""
+        query = select(schema.entries.c.leaf_hash).where(schema.entries.c.idx < size)
+        found = self._connection.execute(query.order_by(schema.entries.c.idx)).scalars()
+        return [bytes(leaf) for leaf in found]
+
+    def leaf(self, index: int) -> tuple[int, bytes] | None:
+        """Height and bytes of one leaf: an entry, or a block's header."""
+        query = select(schema.entries.c.height, schema.entries.c.body)
+        found = self._connection.execute(query.where(schema.entries.c.idx == index)).first()
+        return None if found is None else (int(found.height), bytes(found.body))
+
+    def erased(self) -> list[str]:
+        """The salted digests that erasures name."""
+        query = select(schema.entries.c.body).where(schema.entries.c.type == "erasure")
+        records = (Entry(bytes(b)).record for b in self._connection.execute(query).scalars())
+        return [record.disclosure for record in records if isinstance(record, Erasure)]
+
+    def disclosures(self) -> list[Disclosure]:
+        """All that are there."""
+        found = self._connection.execute(select(schema.disclosures))
+        return [Disclosure(bytes(row.salt), row.value) for row in found]
