@@ -1,9 +1,12 @@
 """What every member checks of an institution before it stands on the ledger."""
 
+import json
+from pathlib import Path
+
 from consortium.errors import EnrolmentInvalid
 from ledger.errors import LedgerError
 from ledger.keys import Role
-from ledger.records import MemberForm, possession_message
+from ledger.records import Enrol, MemberForm, possession_message
 from sml.errors import SmlError
 from sml.vrf import verify
 
@@ -28,6 +31,27 @@ def check_member(member: MemberForm) -> None:
                 member.key(role).verify(proof, message)
         except (SmlError, LedgerError):
             raise _invalid(member.id, f"it does not show that it holds its {role} key") from None
+
+
+def read_request(path: Path, ledger: str) -> Enrol:
+    """An enrolment that a hospital asks for, from the file that its agent wrote.
+
+    Raises:
+        EnrolmentInvalid: if it is no such file, is for another ledger, or a key is not shown.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        wanted, action = content["ledger"], Enrol.model_validate(content["action"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise EnrolmentInvalid(
+            f"{path} is no enrolment that can be read", "have `hospital-agent enrol` write it anew"
+        ) from None
+    if wanted != ledger:
+        raise EnrolmentInvalid(
+            "the enrolment is for another ledger", "give the hospital this ledger's fingerprint"
+        )
+    check_member(action.member)
+    return action
 
 
 def _invalid(institution: str, what: str) -> EnrolmentInvalid:

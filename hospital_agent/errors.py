@@ -54,6 +54,26 @@ class PhaseOutOfOrder(AgentError):
     """A phase was asked for before the one that it needs."""
 
 
+class MemberStopped(AgentError):
+    """This hospital's cosign key signed what its state does not know: it must be rotated."""
+
+
+class ApproverInvalid(AgentError):
+    """The person's approval key cannot be used."""
+
+
+class ApiUnsafe(AgentError):
+    """The API's address would send tokens unencrypted over a network."""
+
+
+class ChangeUnknown(AgentError):
+    """No change that is open has this id."""
+
+
+class ReceiptMissing(AgentError):
+    """This hospital's copy does not hold what is to be shown."""
+
+
 class ClocksDiffer(AgentError):
     """A block is dated ahead of this hospital's clock."""
 

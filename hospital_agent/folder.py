@@ -5,6 +5,10 @@
 | ``hospital.json`` | id, title, the ledger that it belongs to |
 | ``policy.json`` | what the data owner allows (`hospital_agent.policy`) |
 | ``keys/`` | private keys, 0600 (`ledger.keys`) |
+| ``keys.next/`` | new keys, until the ledger says that they are in force |
+| ``approver.pem`` | the approval key, unless its person keeps it elsewhere |
+| ``member.json`` | the public form that stands on the ledger (`hospital_agent.enrolment`) |
+| ``approvals.sqlite`` | what was approved here, and by whom (`hospital_agent.approvals`) |
 | ``cohorts/TASK/`` | ``train.csv``, ``validation.csv``, ``test.csv``, ``cohort.json`` |
 | ``budget.sqlite`` | privacy spent, reserved and left (`privacy.budget`) |
 | ``rounds.sqlite`` | what a round must not forget between its phases (`hospital_agent.rounds`) |
@@ -21,7 +25,7 @@ from typing import Any
 from consortium.models import ModelStore
 from hospital_agent.errors import FolderInvalid
 from ledger.content import ContentStore
-from ledger.keys import KeyRing
+from ledger.keys import KeyRing, Role, SecretKey
 from privacy.budget import Budget
 
 
@@ -84,7 +88,35 @@ class HospitalFolder:
     @cached_property
     def keys(self) -> KeyRing:
         """The private keys, made on first use, and never again once a ledger holds them."""
+        if not (self.path / "keys").exists() and (self.path / "keys.next").exists():
+            self._finish_rotation()
         return KeyRing.open(self.path / "keys", make=self.ledger is None)
+
+    def next_keys(self, *, make: bool = False) -> KeyRing | None:
+        """The keys that wait to come into force, or None; ``make`` makes them."""
+        path = self.path / "keys.next"
+        if not path.exists() and not make:
+            return None
+        return KeyRing.open(path, make=make)
+
+    def api_keys(self) -> list[SecretKey]:
+        """The keys to show the API: those in force, then those that may be by now."""
+        following = self.next_keys()
+        return [ring[Role.API] for ring in (self.keys, following) if ring is not None]
+
+    def take_next_keys(self) -> None:
+        """Puts the waiting keys into force; the old ones stay beside, as evidence."""
+        # Two renames. After a crash between them `keys` is missing: the next start goes on here.
+        retired = self.path / f"keys.retired-{self.keys[Role.RECORD].public.key_id}"
+        (self.path / "keys").rename(retired)
+        self._finish_rotation()
+
+    def _finish_rotation(self) -> None:
+        following = self.path / "member.next.json"
+        if following.exists():
+            following.replace(self.path / "member.json")
+        (self.path / "keys.next").rename(self.path / "keys")
+        self.__dict__.pop("keys", None)
 
     @cached_property
     def budget(self) -> Budget:

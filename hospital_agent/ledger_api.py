@@ -1,68 +1,116 @@
 """The consortium's API as the witness uses it: outbound calls, with its own signed token."""
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import httpx
 
 from consortium.api.tokens import sign_token
-from consortium.api.wire import block_from_wire
+from consortium.api.wire import block_from_wire, cosignatures_from_wire
 from hospital_agent.errors import ApiUnreachable
 from hospital_agent.folder import HospitalFolder
 from ledger.block import Block
-from ledger.keys import Role
+from ledger.errors import CosignatureConflict, LedgerError
+from ledger.note import Checkpoint, SignedHead
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What members have co-signed: their newest heads, and second cosignatures by one key."""
+
+    newest: tuple[tuple[str, SignedHead], ...] = ()
+    conflicts: tuple[tuple[int, str], ...] = ()
 
 
 class LedgerApi:
-    """A client for one hospital."""
+    """A client for one hospital. Nothing that it returns is verified."""
 
     def __init__(self, client: httpx.Client, folder: HospitalFolder) -> None:
         self._client = client
         self._folder = folder
 
-    def newest_height(self) -> int:
-        """Height of the newest block, final or not."""
-        try:
-            return int(self._json("/v1/ledger/head")["height"])
-        except (KeyError, TypeError, ValueError):
-            raise _malformed() from None
+    def newest(self) -> Checkpoint:
+        """The checkpoint of the newest block, final or not."""
+        return self._read(lambda: Checkpoint.parse(self._json("/v1/ledger/head")["checkpoint"]))
 
-    def block(self, height: int) -> Block:
-        """A whole block. Nothing in it is trusted before it is verified."""
-        return block_from_wire(self._json(f"/v1/ledger/blocks/{height}"))
+    def block(self, height: int) -> tuple[Block, list[str]]:
+        """A whole block, and the cosignatures on it so far."""
+        content = self._json(f"/v1/ledger/blocks/{height}")
+        return block_from_wire(content), cosignatures_from_wire(content)
+
+    def consistency_proof(self, old: int, size: int) -> list[bytes]:
+        """Proof that the tree of ``old`` leaves is the beginning of that of ``size``."""
+        path = f"/v1/ledger/consistency?old={old}&size={size}"
+        return self._read(lambda: [bytes.fromhex(step) for step in self._json(path)["proof"]])
+
+    def heads(self) -> Heads:
+        """What the members have co-signed."""
+        found = self._json("/v1/ledger/heads")
+        return self._read(
+            lambda: Heads(
+                tuple((str(h["institution"]), SignedHead.parse(h["note"])) for h in found["heads"]),
+                tuple((int(c["height"]), str(c["line"])) for c in found["conflicts"]),
+            )
+        )
 
     def send_cosignature(self, height: int, line: str) -> None:
-        """Hands a cosignature in; repeats are harmless."""
+        """Hands a cosignature in; repeats are harmless.
+
+        Raises:
+            CosignatureConflict: if another one by this hospital is there already.
+        """
         self._call("POST", f"/v1/ledger/blocks/{height}/cosignatures", {"line": line})
+
+    def submit(self, entry: bytes, disclosure: dict[str, str] | None = None) -> None:
+        """Hands in a change, an approval or an erasure; repeats are harmless."""
+        body = {"entry": entry.decode(), "disclosure": disclosure}
+        self._call("POST", "/v1/ledger/submissions", body)
 
     def fetch(self, kind: str, digest: str) -> bytes:
         """Content by its digest; kind is ``content`` or ``models``."""
-        return self._get(f"/v1/{kind}/{digest}").content
+        return self._call("GET", f"/v1/{kind}/{digest}", None).content
 
     def _json(self, path: str) -> Any:
         try:
-            return self._get(path).json()
+            return self._call("GET", path, None).json()
         except ValueError:
             raise _malformed() from None
 
-    def _get(self, path: str) -> httpx.Response:
-        return self._call("GET", path, None)
+    @staticmethod
+    def _read(make: Callable[[], T]) -> T:
+        try:
+            return make()
+        except (KeyError, TypeError, ValueError, AttributeError, LedgerError):
+            raise _malformed() from None
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None) -> httpx.Response:
-        token = sign_token(
-            self._folder.institution, self._folder.ledger or "", self._folder.keys[Role.API]
-        )
-        try:
-            response = self._client.request(
-                method, path, json=body, headers={"Authorization": f"Bearer {token}"}
+        """One request; keys that are being rotated are tried too, as either may be in force."""
+        response: httpx.Response | None = None
+        for key in self._folder.api_keys():
+            token = sign_token(self._folder.institution, self._folder.ledger or "", key)
+            headers = {"Authorization": f"Bearer {token}"}
+            try:
+                response = self._client.request(method, path, json=body, headers=headers)
+            except httpx.HTTPError:
+                response = None
+                break
+            if response.status_code != httpx.codes.UNAUTHORIZED:
+                break
+        if response is not None and response.is_success:
+            return response
+        if response is not None and response.status_code == httpx.codes.CONFLICT:
+            raise CosignatureConflict(
+                "another cosignature by this hospital stands on that block",
+                "two agents sign with one key, or one was restored: rotate this hospital's keys",
             )
-            response.raise_for_status()
-        except httpx.HTTPError as error:
-            status = getattr(getattr(error, "response", None), "status_code", "no answer")
-            raise ApiUnreachable(
-                f"the consortium's API did not accept {method} {path} ({status})",
-                "check that it runs, that this hospital is a member, and that the clocks agree",
-            ) from None
-        return response
+        status = "no answer" if response is None else response.status_code
+        raise ApiUnreachable(
+            f"the consortium's API did not accept {method} {path} ({status})",
+            "check that it runs, that this hospital is a member, and that the clocks agree",
+        )
 
 
 def _malformed() -> ApiUnreachable:

@@ -180,7 +180,7 @@ class Participant:
 
     def _close(self, request: Request) -> Reply:
         chain, _, context = self._context(request)
-        check_quorum(chain.members, chain.checkpoint, request.cosignatures)
+        check_quorum(chain.membership, chain.checkpoint, request.cosignatures)
         commitments = self._members_entries(chain, request.entries, Commitment)
         for entry in commitments:
             check_record(context, entry.record, None)
@@ -260,7 +260,7 @@ class Participant:
         for entry, data in zip(proofs, request.content, strict=True):
             # No verdict on bytes that a proof does not name: the coordinator must not be able to
             # make an honest update look bad.
-            chain.check_entry(entry)
+            chain.upcoming.check_entry(entry)
             check_record(context, entry.record, signed[0])
             if not is_update_of(entry.record, data, context.model):
                 raise PhaseOutOfOrder("an update is not the one its proof names", "send that one")
@@ -291,7 +291,7 @@ class Participant:
         """Entries of one kind, each by another member, each signature checked."""
         checked = [Entry(data) for data in entries]
         for entry in checked:
-            chain.check_entry(entry)
+            chain.upcoming.check_entry(entry)
         authors = [entry.record.author for entry in checked]
         if len(set(authors)) != len(authors) or not all(
             isinstance(entry.record, kind) for entry in checked

@@ -3,12 +3,13 @@
 One SQLite file, synced with its folder. A block and the cosignature over it are stored in one
 transaction before the cosignature leaves, keyed by epoch and height: the compare-and-set that
 keeps a member from ever signing two blocks at one height. Asked again for the same block, it
-answers with the stored bytes.
+answers with the stored bytes. A block that others made final has no cosignature of its own here.
 """
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,19 +18,22 @@ import numpy as np
 from consortium.rounds.near_copy import EarlierStep
 from consortium.rounds.replay import Checked
 from hospital_agent.errors import ForkRefused
+from hospital_agent.replica_copy import ReplicaCopy, certificate, read_shell
 from ledger.block import Block, Header
 from ledger.chain import Chain
+from ledger.copies import start_before
 from ledger.entry import Entry
 from ledger.merkle import Frontier
-from ledger.note import Checkpoint
+from ledger.note import SignedHead
 from ledger.records import Job, JobEnd, Proof, Result
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS blocks (
     height INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, header BLOB NOT NULL,
     checkpoint TEXT NOT NULL, signature TEXT NOT NULL, parent_cert TEXT NOT NULL,
-    cosignature TEXT NOT NULL
+    cosignature TEXT, frontier BLOB NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS certificates (height INTEGER PRIMARY KEY, lines TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS entries (
     idx INTEGER PRIMARY KEY, height INTEGER NOT NULL, type TEXT NOT NULL, job TEXT,
     round INTEGER, author TEXT, body BLOB NOT NULL, leaf BLOB NOT NULL
@@ -37,8 +41,9 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE INDEX IF NOT EXISTS entries_author ON entries (author, type, idx);
 CREATE INDEX IF NOT EXISTS entries_job ON entries (job, type, round);
 CREATE TABLE IF NOT EXISTS evidence (
-    header BLOB PRIMARY KEY, checkpoint TEXT NOT NULL, signature TEXT NOT NULL
+    height INTEGER NOT NULL, note TEXT NOT NULL, what TEXT NOT NULL, PRIMARY KEY (height, note)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS stops (key TEXT PRIMARY KEY, what TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS steps (
     job TEXT NOT NULL, round INTEGER NOT NULL, institution TEXT NOT NULL, step BLOB NOT NULL,
     PRIMARY KEY (job, round, institution)
@@ -69,15 +74,8 @@ class Replica:
             newest = connection.execute("SELECT max(height) FROM blocks").fetchone()[0]
             if newest is None:
                 return None
-            chain = Chain.begin(_read_block(connection, 0))
-            if newest > 0:
-                frontier = Frontier()
-                for (leaf,) in connection.execute("SELECT leaf FROM entries ORDER BY idx"):
-                    frontier.append(leaf)
-                block = _read_block(connection, newest)
-                chain.header, chain.checkpoint = block.header, block.checkpoint
-                chain.frontier = frontier
-            return chain
+            copy = ReplicaCopy(connection)
+            return start_before(copy, newest + 1).chain()
 
     def height(self) -> int:
         """Height of the newest verified block, -1 before the genesis."""
@@ -99,36 +97,81 @@ class Replica:
         with self._connect() as connection:
             return _stored(connection, header)
 
-    def accept(self, block: Block, line: str, checked: Checked) -> str:
+    def accept(
+        self, block: Block, line: str | None, checked: Checked, frontier: Frontier
+    ) -> str | None:
         """Stores a verified block with the cosignature over it; returns the line that counts.
 
+        ``line`` is None for a block that is followed and not signed; ``frontier`` is the tree with
+        its header.
+
         Raises:
-            ForkRefused: if another block was co-signed at this height.
+            ForkRefused: if another block was accepted at this height.
         """
         header = block.header
         with self._connect() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
+                known = _known(connection, header)
+                if not known:
+                    _insert(connection, block, line, checked, frontier)
                 stored = _stored(connection, header)
-                if stored is None:
-                    _insert(connection, block, line, checked)
                 connection.execute("COMMIT")
             except BaseException:
                 connection.execute("ROLLBACK")
                 raise
-        return stored or line
+        return stored
 
-    def keep_evidence(self, block: Block) -> None:
-        """Keeps the signed head of a second block at a height that was co-signed already."""
-        row = (block.header.data(), block.checkpoint.text(), block.signature)
+    def own_lines(self, first: int = 0) -> dict[int, str]:
+        """The cosignatures made here, by height, from a height on."""
+        query = "SELECT height, cosignature FROM blocks WHERE height >= ? AND cosignature NOT NULL"
+        with self._connect() as connection:
+            return {int(h): str(line) for h, line in connection.execute(query, (first,))}
+
+    def keep_certificate(self, height: int, lines: Sequence[str]) -> None:
+        """Keeps the cosignatures that made a block final."""
+        with self._connect() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO certificates VALUES (?, ?)", (height, "\n".join(lines))
+            )
+
+    def certificate(self, height: int) -> list[str]:
+        """The cosignatures that made a block final, as far as they are known here; sorted."""
+        with self._connect() as connection:
+            return certificate(connection, height)
+
+    def keep_evidence(self, height: int, note: SignedHead, what: str) -> None:
+        """Keeps a signed head that contradicts this copy, whole."""
+        row = (height, note.text(), what)
         with self._connect() as connection:
             connection.execute("INSERT OR IGNORE INTO evidence VALUES (?, ?, ?)", row)
 
-    def evidence(self) -> list[tuple[str, str]]:
-        """Checkpoint and signature of every second block that was refused."""
+    def evidence(self) -> list[tuple[int, str, str]]:
+        """Height, signed note and meaning of every head that contradicts this copy."""
         with self._connect() as connection:
-            query = "SELECT checkpoint, signature FROM evidence ORDER BY header"
-            return [(str(c), str(s)) for c, s in connection.execute(query)]
+            query = "SELECT height, note, what FROM evidence ORDER BY height, note"
+            return [(int(h), str(n), str(w)) for h, n, w in connection.execute(query)]
+
+    def stop(self, key: str, what: str) -> None:
+        """Never again to sign with the cosign key of this id; the first reason stays."""
+        with self._connect() as connection:
+            connection.execute("INSERT OR IGNORE INTO stops VALUES (?, ?)", (key, what))
+
+    def stopped(self, key: str) -> str | None:
+        """Why the cosign key of this id must not sign any more, or None."""
+        with self._connect() as connection:
+            row = connection.execute("SELECT what FROM stops WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else None
+
+    @contextmanager
+    def copy(self) -> Iterator[ReplicaCopy]:
+        """One unmoving view of the copy, for exports and proofs."""
+        with self._connect() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield ReplicaCopy(connection)
+            finally:
+                connection.execute("ROLLBACK")
 
     def entries(self, type: str, job: str | None = None) -> list[Entry]:
         """Entries by type and job, in ledger order."""
@@ -184,10 +227,16 @@ def _entry(body: bytes) -> Entry:
     return Entry(body)
 
 
+def _known(connection: sqlite3.Connection, header: Header) -> bool:
+    """Whether this very block is here."""
+    _stored(connection, header)
+    query = "SELECT count(*) FROM blocks WHERE height = ?"
+    return bool(connection.execute(query, (header.height,)).fetchone()[0])
+
+
 def _stored(connection: sqlite3.Connection, header: Header) -> str | None:
     row = connection.execute(
-        "SELECT header, cosignature FROM blocks WHERE epoch = ? AND height = ?",
-        (header.epoch, header.height),
+        "SELECT header, cosignature FROM blocks WHERE height = ?", (header.height,)
     ).fetchone()
     if row is None:
         return None
@@ -196,16 +245,22 @@ def _stored(connection: sqlite3.Connection, header: Header) -> str | None:
             f"a second block at height {header.height}",
             "keep both signed blocks as evidence and ask the other institutions what they hold",
         )
-    return str(row[1])
+    return None if row[1] is None else str(row[1])
 
 
-def _insert(connection: sqlite3.Connection, block: Block, line: str, checked: Checked) -> None:
+def _insert(
+    connection: sqlite3.Connection,
+    block: Block,
+    line: str | None,
+    checked: Checked,
+    frontier: Frontier,
+) -> None:
     header = block.header
     connection.execute(
-        "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             header.height, header.epoch, header.data(), block.checkpoint.text(), block.signature,
-            "\n".join(block.parent_cert), line,
+            "\n".join(block.parent_cert), line, b"".join(frontier.nodes),
         ),
     )  # fmt: skip
     rows: list[tuple[object, ...]] = [
@@ -226,16 +281,7 @@ def _insert(connection: sqlite3.Connection, block: Block, line: str, checked: Ch
 
 
 def _read_block(connection: sqlite3.Connection, height: int) -> Block:
-    row = connection.execute(
-        "SELECT header, checkpoint, signature, parent_cert FROM blocks WHERE height = ?", (height,)
-    ).fetchone()
     bodies = connection.execute(
         "SELECT body FROM entries WHERE height = ? AND type != 'block' ORDER BY idx", (height,)
     )
-    return Block(
-        Header.parse(row[0]),
-        tuple(Entry(body) for (body,) in bodies),
-        Checkpoint.parse(row[1]),
-        row[2],
-        tuple(row[3].split("\n")) if row[3] else (),
-    )
+    return replace(read_shell(connection, height), entries=tuple(Entry(body) for (body,) in bodies))

@@ -42,7 +42,8 @@ class ReplicaView:
             raise JobUnknown("this hospital knows no ledger yet", "let its witness catch up")
         for height in range(chain.header.height + 1, self.replica.height() + 1):
             chain = replace(chain)  # whoever holds the one before keeps it as it was
-            chain.follow(self.replica.block(height))
+            # Verified before it was stored.
+            chain.follow(self.replica.block(height), entries_checked=True)
         self._chain = chain
         return chain
 

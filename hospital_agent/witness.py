@@ -3,26 +3,66 @@
 It signs a block when it follows from the one before, when every record in it re-derives (round
 rules, model hash, medians, credits), when no record in this hospital's name differs from what the
 hospital signed, and when no other block at that height was ever signed. What it signs is stored
-before it is sent. It never signs on anybody's word, the coordinator's included.
+before it is sent. It never signs on anybody's word, the coordinator's included. A block of a time
+when this hospital was no member is followed, once a quorum made it final, and not signed.
+
+At every step it compares: the newest head with its own (a consistency proof), the other members'
+signed heads with its own blocks, and the cosignatures in its own name with those that it stored. A
+second history is kept as evidence; a cosignature that is not its own stops it, for that means that
+a clone, or a later self of which a backup knows nothing, signs with the same key.
 """
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 
 from consortium.enrolment import check_member
 from consortium.rounds.replay import Checked, check_block
-from hospital_agent.errors import ClocksDiffer, ForkRefused, GenesisRefused, OwnRecordChanged
+from hospital_agent.approvals import Approvals
+from hospital_agent.enrolment import read_member
+from hospital_agent.errors import (
+    ClocksDiffer,
+    ForkRefused,
+    GenesisRefused,
+    MemberStopped,
+    OwnRecordChanged,
+)
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.ledger_api import LedgerApi
 from hospital_agent.rounds import RoundMemory
 from hospital_agent.view import ReplicaView
 from ledger.block import Block
-from ledger.chain import Chain
-from ledger.keys import Role
-from ledger.note import cosign, verify_note
-from ledger.records import Close, Commitment, Refusal, Verdict
+from ledger.chain import Chain, check_quorum
+from ledger.errors import CosignatureConflict, LedgerError, ProofInvalid, QuorumMissing
+from ledger.keys import AGENT_ROLES, Role
+from ledger.membership import Membership
+from ledger.merkle import verify_consistency
+from ledger.note import (
+    Checkpoint,
+    SignatureLine,
+    SignedHead,
+    cosign,
+    verify_cosignature,
+    verify_note,
+)
+from ledger.records import (
+    Approval,
+    Change,
+    Close,
+    Commitment,
+    Enrol,
+    Erasure,
+    MemberForm,
+    Refusal,
+    Rotate,
+    Verdict,
+)
 
 CLOCK_TOLERANCE_S = 300
+_KEYS_ROTATED = (
+    "stop every agent with this key, then rotate it: `hospital-agent keys rotate`, approved by "
+    "the members"
+)
 
 
 class Witness:
@@ -32,71 +72,80 @@ class Witness:
         self._folder = folder
         self._api = api
         self._memory = RoundMemory(folder.path / "rounds.sqlite")
+        self._approvals = Approvals(folder.path / "approvals.sqlite")
         self._view = ReplicaView(folder, api.fetch)
+        self._replica = self._view.replica
 
     def step(self) -> int:
-        """Follows the ledger to its newest block, co-signing each; returns that height.
+        """Follows the ledger to its newest block, co-signing each; returns the height reached.
+
+        A block that this hospital does not sign, and that is not final yet, is waited for.
 
         Raises:
+            MemberStopped: if this hospital's key must not sign any more.
             LedgerError, ConsortiumError, AgentError: if a block does not hold; it is not signed.
         """
-        newest = self._api.newest_height()
-        known = self._view.replica.height()
-        if newest < known:
-            raise ForkRefused(
-                f"the ledger ends at height {newest}, this hospital has co-signed {known}",
-                "the coordinator lost blocks, or hides them: compare with the other institutions",
-            )
-        for height in range(max(known, 0), newest + 1):
-            block = self._api.block(height)
+        self._take_keys()
+        check_not_stopped(self._folder, self._view)
+        newest = self._api.newest()
+        known = self._replica.height()
+        self._check_extends(newest, known)
+        for height in range(max(known, 0), newest.height + 1):
+            block, lines = self._api.block(height)
+            self._check_own_lines(height, lines, height - 1, block.parent_cert)
             # Of a block that is known already, the stored bytes are sent once more.
             try:
-                line = self._view.replica.cosignature(block.header)
-            except ForkRefused:
-                self._keep_evidence(block)
+                line = self._replica.cosignature(block.header)
+            except ForkRefused as refused:
+                self._keep(block.checkpoint, (block.signature,), refused.what)
                 raise
-            line = line or self._sign(block)
+            if self._replica.height() < height:
+                try:
+                    line = self._accept(block, lines)
+                except QuorumMissing:
+                    return height - 1
             self._release(block)
-            self._api.send_cosignature(height, line)
-        return newest
+            if line is not None:
+                self._send(height, line)
+        self._keep_certificate()
+        self._compare_heads()
+        return newest.height
 
-    def _keep_evidence(self, block: Block) -> None:
-        """Only what the coordinator really signed is evidence."""
-        text = block.checkpoint.text()
-        if block.checkpoint.block_hash.hex() == block.header.hash:
-            key = self._view.refresh().coordinator[Role.COSIGN]
-            verify_note(block.signature, block.checkpoint.origin, key, text)
-            self._view.replica.keep_evidence(block)
+    # one block
 
-    def _sign(self, block: Block) -> str:
-        if self._view.replica.height() < 0:
-            chain = self._begin(block)
-            checked = Checked()
+    def _accept(self, block: Block, lines: list[str]) -> str | None:
+        """Stores a block that holds, with this hospital's cosignature where it is a member."""
+        if self._replica.height() < 0:
+            chain, checked = self._begin(block), Checked()
         else:
             chain = replace(self._view.refresh())
             chain.follow(block)
             checked = check_block(self._view, block.entries)
-            self._check_own(block)
+            self._check_own_records(block)
         if block.header.time > time.time() + CLOCK_TOLERANCE_S:
             raise ClocksDiffer(
                 "the block's time lies in the future",
                 "set both clocks (NTP); a block is never signed ahead of its time",
             )
+        line = None
+        own = chain.membership.members.get(self._folder.institution)
+        if own is not None and self._has_keys_of(own):
+            text = chain.checkpoint.text()
+            key = self._folder.keys[Role.COSIGN]
+            line = cosign(self._folder.institution, key, text, int(time.time()))
+        else:
+            check_quorum(chain.membership, chain.checkpoint, lines)
         if checked.model is not None:
             self._folder.models.put(checked.model)
-        line = cosign(
-            self._folder.institution, self._folder.keys[Role.COSIGN], chain.checkpoint.text(),
-            int(time.time()),
-        )  # fmt: skip
-        return self._view.replica.accept(block, line, checked)
+        return self._replica.accept(block, line, checked, chain.frontier)
 
     def _begin(self, block: Block) -> Chain:
         chain = Chain.begin(block, self._folder.ledger)
         for member in chain.members.values():
             check_member(member)
         own = chain.members.get(self._folder.institution)
-        keys = self._folder.keys
-        if own is None or any(own.key(role) != keys[role].public for role in Role):
+        mine = own is not None and self._has_keys_of(own)
+        if not mine and (own is not None or self._folder.ledger is None):
             raise GenesisRefused(
                 "the genesis does not hold this hospital with its own keys",
                 "compare the fingerprints with the coordinator; do not join this ledger",
@@ -104,13 +153,21 @@ class Witness:
         self._folder.pin_ledger(chain.ledger)
         return chain
 
-    def _check_own(self, block: Block) -> None:
+    def _has_keys_of(self, form: MemberForm) -> bool:
+        keys = self._folder.keys
+        return all(form.key(role) == keys[role].public for role in AGENT_ROLES)
+
+    def _check_own_records(self, block: Block) -> None:
         """Nothing in this hospital's name but what it signed."""
         for entry in block.entries:
             record = entry.record
+            if isinstance(record, Change):
+                self._check_own_keys(record)
             if record.author != self._folder.institution:
                 continue
-            if isinstance(record, Commitment):
+            if isinstance(record, Change | Approval | Erasure):
+                own: bytes | None = entry.data if self._approvals.holds(entry) else None
+            elif isinstance(record, Commitment):
                 trained = self._memory.trained((record.job, record.round, record.attempt))
                 own = trained.commitment if trained else None
             elif isinstance(record, Close | Verdict | Refusal):
@@ -120,10 +177,20 @@ class Witness:
             else:
                 continue  # a proof opens the one commitment that was made
             if own != entry.data:
-                raise OwnRecordChanged(
-                    f"a {record.type} in this hospital's name is not the one it signed",
-                    "somebody else holds its record key: stop the agent and tell the other members",
-                )
+                raise _not_ours(f"a {record.type} in this hospital's name is not the one it signed")
+
+    def _check_own_keys(self, change: Change) -> None:
+        for action in change.actions:
+            if (
+                isinstance(action, Enrol | Rotate)
+                and action.member.id == self._folder.institution
+                and action.member not in self._own_forms()
+            ):
+                raise _not_ours("a change gives this hospital keys that it did not make")
+
+    def _own_forms(self) -> list[MemberForm]:
+        paths = [self._folder.path / name for name in ("member.json", "member.next.json")]
+        return [read_member(path) for path in paths if path.exists()]
 
     def _release(self, block: Block) -> None:
         """Gives back what a job that is over had reserved and not spent; repeats are harmless."""
@@ -135,3 +202,145 @@ class Witness:
             for cohort in budget.cohorts():
                 if any(held.job == job for held in budget.status(cohort).jobs):
                     budget.release(cohort, job)
+
+    def _send(self, height: int, line: str) -> None:
+        try:
+            self._api.send_cosignature(height, line)
+        except CosignatureConflict as conflict:
+            self._stop(f"at height {height}: {conflict.what}")
+
+    # this hospital's own keys
+
+    def _take_keys(self) -> None:
+        """New keys come into force with the first block after the change that gives them."""
+        following = self._folder.path / "member.next.json"
+        if self._replica.height() < 0 or not following.exists():
+            return
+        chain = self._view.refresh()
+        final = bool(self._replica.certificate(chain.header.height))
+        in_force = chain.upcoming if final else chain.membership
+        if in_force.members.get(self._folder.institution) == read_member(following):
+            self._folder.take_next_keys()
+
+    def _check_own_lines(
+        self, height: int, lines: Iterable[str], parent: int, certificate: Iterable[str]
+    ) -> None:
+        """Every cosignature in this hospital's name, under its present key, is one it stored."""
+        found = [(height, line) for line in lines] + [(parent, line) for line in certificate]
+        for at, line in found:
+            if SignatureLine.parse(line).name == self._folder.institution:
+                self._check_own_line(at, line)
+
+    def _check_own_line(self, height: int, line: str) -> None:
+        name, key = self._folder.institution, self._folder.keys[Role.COSIGN].public
+        if self._replica.height() >= height:
+            shell = self._replica.block(height)
+            if self._replica.cosignature(shell.header) == line:
+                return
+            checkpoint = shell.checkpoint
+        else:
+            checkpoint = self._api.block(height)[0].checkpoint
+        try:
+            verify_cosignature(line, name, key, checkpoint.text())
+        except LedgerError:
+            return  # not by this key: by one before it, or by nobody
+        self._keep(checkpoint, (line,), "a cosignature by this hospital that it did not make")
+        self._stop(f"a cosignature on block {height} is by this hospital's key and not by it")
+
+    def _stop(self, what: str) -> None:
+        self._replica.stop(self._folder.keys[Role.COSIGN].public.key_id, what)
+        raise MemberStopped(what, _KEYS_ROTATED)
+
+    # other heads
+
+    def _check_extends(self, newest: Checkpoint, known: int) -> None:
+        if newest.height < known:
+            raise ForkRefused(
+                f"the ledger ends at height {newest.height}, this hospital holds {known}",
+                "the coordinator lost blocks, or hides them: compare with the other institutions",
+            )
+        if known < 0 or newest.height <= known + 1:
+            return  # following one block shows as much
+        own = self._view.refresh().checkpoint
+        proof = self._api.consistency_proof(own.size, newest.size)
+        try:
+            verify_consistency(own.size, own.root, newest.size, newest.root, proof)
+        except ProofInvalid:
+            block, _ = self._api.block(newest.height)
+            what = "a head that does not extend the blocks that this hospital holds"
+            self._keep(block.checkpoint, (block.signature,), what)
+            raise ForkRefused(
+                what, "see `hospital-agent evidence`, and compare with the other institutions"
+            ) from None
+
+    def _compare_heads(self) -> None:
+        chain = self._view.refresh()
+        heads = self._api.heads()
+        for institution, head in heads.newest:
+            height = head.checkpoint.height
+            if height > chain.header.height:
+                continue
+            shell = self._replica.block(height)
+            if head.checkpoint != shell.checkpoint:
+                membership = chain.in_force_at(shell.header)
+                if _is_signed(head, membership):
+                    what = f"{institution} co-signed another block at height {height}"
+                    self._keep(head.checkpoint, head.lines, what)
+                    raise ForkRefused(
+                        what, "see `hospital-agent evidence`, and compare with that institution"
+                    )
+            elif institution == self._folder.institution:
+                self._check_own_line(height, head.lines[-1])
+        for height, line in heads.conflicts:
+            if height <= chain.header.height:
+                self._check_own_lines(height, [line], height, [])
+
+    def _keep_certificate(self) -> None:
+        height = self._replica.height()
+        if self._replica.certificate(height):
+            return
+        chain = self._view.refresh()
+        _, lines = self._api.block(height)
+        try:
+            check_quorum(chain.membership, chain.checkpoint, lines)
+        except LedgerError:
+            return  # not final yet
+        self._replica.keep_certificate(height, sorted(lines))
+
+    def _keep(self, checkpoint: Checkpoint, lines: tuple[str, ...], what: str) -> None:
+        """Only what somebody of this ledger really signed is evidence."""
+        membership = self._view.refresh().membership
+        head = SignedHead(checkpoint, lines)
+        if _is_signed(head, membership):
+            self._replica.keep_evidence(checkpoint.height, head, what)
+
+
+def check_not_stopped(folder: HospitalFolder, view: ReplicaView) -> None:
+    """Raises MemberStopped if this hospital's key must not sign any more."""
+    stopped = view.replica.stopped(folder.keys[Role.COSIGN].public.key_id)
+    if stopped is not None:
+        raise MemberStopped(stopped, _KEYS_ROTATED)
+
+
+def _is_signed(head: SignedHead, membership: Membership) -> bool:
+    """Whether all lines are signatures by the coordinator or by members."""
+    text = head.checkpoint.text()
+    try:
+        for line in head.lines:
+            name = SignatureLine.parse(line).name
+            if name == f"medpole/{membership.ledger}":
+                verify_note(line, name, membership.coordinator_key(Role.COSIGN), text)
+            elif name in membership.members:
+                key = membership.members[name].key(Role.COSIGN)
+                verify_cosignature(line, name, key, text)
+            else:
+                return False
+    except LedgerError:
+        return False
+    return bool(head.lines)
+
+
+def _not_ours(what: str) -> OwnRecordChanged:
+    return OwnRecordChanged(
+        what, "somebody else holds its record key: stop the agent and tell the other members"
+    )

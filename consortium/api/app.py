@@ -8,7 +8,6 @@ share, updates included; the reader sees the ledger and models, and writes nothi
 import hmac
 import json
 import re
-from bisect import bisect_left
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -16,23 +15,42 @@ from fastapi import Body, Depends, FastAPI, Header, Path, Query, Request, Respon
 from fastapi.responses import JSONResponse
 
 from consortium.api.tokens import check_token
-from consortium.api.wire import block_to_wire
+from consortium.api.wire import block_to_wire, membership_to_wire
 from consortium.errors import ConsortiumError, TokenInvalid
 from consortium.models import ModelStore
 from ledger.content import ContentStore
-from ledger.errors import ContentMissing, LedgerError, LedgerMissing, RecordInvalid
-from ledger.note import SignatureLine
+from ledger.disclosure import Disclosure
+from ledger.entry import Entry
+from ledger.errors import (
+    ContentMissing,
+    CosignatureConflict,
+    DisclosureInvalid,
+    LedgerError,
+    LedgerMissing,
+    RecordInvalid,
+)
+from ledger.merkle import leaf_hash
+from ledger.note import SignatureLine, SignedHead
+from ledger.prove import prove
 from ledger.store import LedgerStore
 
 READER = "reader"
 MOST_BLOCKS = 100
+MOST_SUBMITTED = 1_000_000
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def create_app(
-    store: LedgerStore, content: ContentStore, models: ModelStore, reader_token: str | None = None
+    store: LedgerStore,
+    content: ContentStore,
+    models: ModelStore,
+    reader_token: str | None = None,
+    on_change: Callable[[], None] = lambda: None,
 ) -> FastAPI:
-    """The API over one ledger. Without ``reader_token`` only institutions get in."""
+    """The API over one ledger. Without ``reader_token`` only institutions get in.
+
+    ``on_change`` is called after every submission and every cosignature.
+    """
     app = FastAPI(title="MedPoLe", version="1", docs_url=None, redoc_url=None)
 
     def caller(authorization: Annotated[str, Header()] = "") -> str:
@@ -40,7 +58,11 @@ def create_app(
         if reader_token is not None and hmac.compare_digest(token.encode(), reader_token.encode()):
             return READER
         chain = store.chain()
-        return check_token(token, chain.ledger, chain.members)
+        try:
+            return check_token(token, chain.ledger, chain.upcoming.members)
+        except TokenInvalid:
+            # Until a change of the membership is final, those before it still co-sign.
+            return check_token(token, chain.ledger, chain.membership.members)
 
     def institution(who: Annotated[str, Depends(caller)]) -> str:
         if who == READER:
@@ -58,6 +80,7 @@ def create_app(
             "height": newest.header.height,
             "hash": newest.header.hash,
             "entries": newest.header.size,
+            "checkpoint": store.checkpoint(newest.header.height).text(),
             "time": newest.header.time,
             "cosigned": newest.cosigned,
             "quorum": newest.quorum,
@@ -79,22 +102,63 @@ def create_app(
 
     @app.get("/v1/ledger/records/{index}", dependencies=anyone)
     def record(index: Annotated[int, Path(ge=0)]) -> dict[str, Any]:
-        heights = range(store.head().header.height + 1)
-        height = bisect_left(heights, index + 1, key=lambda h: store.checkpoint(h).size)
-        if height not in heights:
+        with store.snapshot() as snapshot:
+            found = snapshot.leaf(index)
+        if found is None:
             raise LedgerMissing(f"there is no record {index}", "see /v1/ledger/head for how many")
-        found = store.block(height)
-        if index == found.header.size:  # a block's header is the leaf after its entries
-            leaf, data = found.header.leaf, found.header.data()
-        else:
-            entry = found.entries[index - found.header.first]
-            leaf, data = entry.leaf, entry.data
+        height, data = found
         return {
             "index": index,
             "height": height,
-            "leaf": leaf.hex(),
+            "leaf": leaf_hash(data).hex(),
             "entry": json.loads(data),
         }
+
+    @app.get("/v1/ledger/proofs/{index}", dependencies=anyone)
+    def proof(index: Annotated[int, Path(ge=0)]) -> Response:
+        with store.snapshot() as snapshot:
+            return Response(prove(snapshot, index), media_type="text/plain; charset=utf-8")
+
+    @app.get("/v1/ledger/consistency", dependencies=anyone)
+    def consistency(
+        old: Annotated[int, Query(ge=0)], size: Annotated[int, Query(ge=0)]
+    ) -> dict[str, Any]:
+        return {"proof": [step.hex() for step in store.consistency_proof(old, size)]}
+
+    @app.get("/v1/ledger/heads", dependencies=anyone)
+    def heads() -> dict[str, Any]:
+        return {
+            "heads": [
+                {
+                    "institution": head.institution,
+                    "note": SignedHead(head.checkpoint, (head.signature, head.line)).text(),
+                }
+                for head in store.member_heads()
+            ],
+            "conflicts": [{"height": height, "line": line} for height, line in store.conflicts()],
+        }
+
+    @app.get("/v1/ledger/membership", dependencies=anyone)
+    def membership() -> dict[str, Any]:
+        return membership_to_wire(store.chain().upcoming)
+
+    @app.post("/v1/ledger/submissions", status_code=201)
+    def submit(
+        entry: Annotated[str, Body(max_length=MOST_SUBMITTED)],
+        who: Annotated[str, Depends(institution)],
+        disclosure: Annotated[dict[str, str] | None, Body()] = None,
+    ) -> dict[str, str]:
+        submitted = Entry(entry.encode())
+        if submitted.record.author != who:
+            raise RecordInvalid("a record by another institution", "hand in your own records")
+        opens = None if disclosure is None else _disclosure(disclosure)
+        if opens is not None:
+            opens.check(getattr(submitted.record, "approver", ""))
+        key = store.submit(submitted)
+        if opens is not None:
+            store.disclose(opens)
+        on_change()
+        return {"key": key}
 
     @app.post("/v1/ledger/blocks/{height}/cosignatures", status_code=204)
     def cosignature(
@@ -107,6 +171,7 @@ def create_app(
                 "a cosignature by another institution", "hand in your own cosignature"
             )
         store.add_cosignature(height, line)
+        on_change()
 
     @app.get("/v1/ledger/entries", dependencies=anyone)
     def entries(type: str | None = None, job: str | None = None) -> list[dict[str, Any]]:
@@ -140,6 +205,8 @@ def create_app(
         return respond
 
     def ledger_status(error: Exception) -> int:
+        if isinstance(error, CosignatureConflict):
+            return 409
         return 404 if isinstance(error, ContentMissing | LedgerMissing) else 400
 
     app.add_exception_handler(TokenInvalid, problem(lambda _: 401))
@@ -164,6 +231,13 @@ def _summary(store: LedgerStore, height: int) -> dict[str, Any]:
         "leaves": [entry.leaf.hex() for entry in block.entries],
         "cosigners": [SignatureLine.parse(line).name for line in store.cosignatures(height)],
     }
+
+
+def _disclosure(form: dict[str, str]) -> Disclosure:
+    try:
+        return Disclosure(bytes.fromhex(form["salt"]), form["value"])
+    except (KeyError, ValueError):
+        raise DisclosureInvalid("it has no salt in hex and value", "send both") from None
 
 
 def _digest(text: str) -> str:

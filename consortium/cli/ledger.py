@@ -1,16 +1,23 @@
-"""`consortium ledger`: status, export, and an auditor's verification."""
+"""`consortium ledger`: status, export, proofs, and an auditor's verification."""
 
+import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from consortium.cli.home import HomeOption, home_path
 from consortium.cli.output import Format, print_result
+from consortium.errors import PartMissing
 
 app = typer.Typer(help="The co-signed ledger.", no_args_is_help=True)
 FormatOption = Annotated[Format, typer.Option(help="How the result is printed.")]
+GenesisOption = Annotated[
+    str | None, typer.Option(help="The ledger's fingerprint, from somebody you trust.")
+]
+ALONE = "one institution: no independent witness"
 
 
 @app.command()
@@ -21,19 +28,22 @@ def status(home: HomeOption = None, format: FormatOption = Format.TABLE) -> None
     """
     from consortium.local import open_ledger
 
-    with open_ledger(home_path(home)) as (_, store):
-        head = store.head()
+    with open_ledger(home_path(home), shared=True) as (_, store):
+        head, members = store.head(), sorted(store.chain().membership.members)
         content = {
             "ledger": head.header.ledger,
             "height": head.header.height,
             "hash": head.header.hash,
-            "entries": sum(1 for _ in store.entries()) - head.header.height - 1,
-            "institutions": sorted(store.chain().members),
+            "entries": head.header.size - head.header.height,  # the other leaves are headers
+            "institutions": members,
             "cosigned": head.cosigned,
             "quorum": head.quorum,
             "final": head.final,
-            "independent_witness": "yes" if len(store.chain().members) > 1 else "none",
+            "independent_witness": "yes" if len(members) > 1 else "none",
         }
+        conflicts = store.conflicts()
+    if conflicts:
+        content["signed twice"] = [f"block {h}: {line.split(' ')[1]}" for h, line in conflicts]
     print_result(content, format)
 
 
@@ -41,37 +51,191 @@ def status(home: HomeOption = None, format: FormatOption = Format.TABLE) -> None
 def export(
     out: Annotated[Path, typer.Option(help="New folder to write.")],
     home: HomeOption = None,
+    from_height: Annotated[int, typer.Option(help="First block.", min=0)] = 0,
+    to_height: Annotated[
+        int | None, typer.Option(help="Last block (default: the newest final one).", min=0)
+    ] = None,
+    content: Annotated[
+        bool, typer.Option(help="Add all updates and models, for verify --rounds.")
+    ] = False,
     format: FormatOption = Format.TABLE,
 ) -> None:
-    """Write all final blocks as a folder that an auditor verifies alone.
+    """Write final blocks as a folder that an auditor verifies alone.
 
     Example: consortium ledger export --out audit-2026
     """
     from consortium.local import open_ledger
-    from ledger.export import export_ledger
+    from ledger.export import Contents, export_ledger
+    from ledger.keys import Role
+    from ledger.records import COORDINATOR
 
-    with open_ledger(home_path(home)) as (local, store):
-        exported = export_ledger(store, local.keys, out.absolute())
+    with (
+        open_ledger(home_path(home), shared=True) as (local, store),
+        store.snapshot() as snapshot,
+    ):
+        contents = Contents(local.content.path, local.models.path) if content else None
+        exported = export_ledger(
+            snapshot, COORDINATOR, local.keys[Role.RECORD], out.absolute(),
+            (from_height, to_height), contents,
+        )  # fmt: skip
     print_result({**asdict(exported), "folder": str(out)}, format)
 
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(help="Folder that was exported.")],
-    genesis: Annotated[
-        str | None, typer.Option(help="The ledger's fingerprint, from somebody you trust.")
+    export: Annotated[Path, typer.Argument(help="An exported folder, or a .tlog-proof file.")],
+    genesis: GenesisOption = None,
+    head: Annotated[
+        Path | None, typer.Option(help="A signed head that the export must reach.")
+    ] = None,
+    rounds: Annotated[
+        bool, typer.Option(help="Derive every round anew (needs export --content).")
+    ] = False,
+    hashes_only: Annotated[
+        bool, typer.Option(help="Leave out the signatures of single records.")
+    ] = False,
+    processes: Annotated[
+        int | None, typer.Option(help="Default: one a core.", min=1, max=256)
     ] = None,
     format: FormatOption = Format.TABLE,
 ) -> None:
-    """Verify an export offline: no database, no network, no trust in who wrote it.
+    """Verify an export or a proof offline: no database, no network, no trust in who wrote it.
 
     Example: consortium ledger verify audit-2026 --genesis FINGERPRINT
     """
+    from ledger.note import SignedHead
     from ledger.verify import verify_export
 
-    verified = verify_export(folder, genesis.strip().lower() if genesis else None)
-    verdict = "verified against the pinned genesis" if verified.pinned else "consistent, not pinned"
-    content = {"verdict": verdict, **asdict(verified)}
+    pinned = genesis.strip().lower() if genesis else None
+    if export.is_file():
+        _verify_proof(export, pinned, format)
+        return
+    note = SignedHead.parse(head.read_text()) if head else None
+    verified = verify_export(export, pinned, note, processes=processes, signatures=not hashes_only)
+    content = {"verdict": _verdict(verified.pinned), **asdict(verified)}
+    if rounds:
+        content |= _derive_rounds(export)
     if verified.members == 1:
-        content["warning"] = "one institution: no independent witness"
+        content["warning"] = ALONE
+    print_result(content, format)
+
+
+def _derive_rounds(export: Path) -> dict[str, Any]:
+    """Derives all rounds anew; says on standard error how far it got, every two seconds."""
+    started = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - started:7.1f} s  {text}", file=sys.stderr, flush=True)
+
+    say("Deriving every round anew")
+    try:
+        from consortium.audit import verify_rounds
+    except ModuleNotFoundError as error:
+        raise PartMissing(
+            f"deriving rounds needs {error.name}, which is not installed",
+            "pip install 'medpole[agent]'",
+        ) from None
+    told = time.monotonic()
+
+    def on_block(height: int, last: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > 2:
+            told = time.monotonic()
+            say(f"Block {height} of {last} derived anew")
+
+    return asdict(verify_rounds(export, on_block))
+
+
+def _verify_proof(path: Path, pinned: str | None, format: Format) -> None:
+    from ledger.prove import verify_proof
+
+    proved = verify_proof(path.read_text(), pinned)
+    content: dict[str, Any] = {"verdict": _verdict(proved.pinned), **asdict(proved)}
+    content["record"] = proved.record.body()
+    if proved.members == 1:
+        content["warning"] = ALONE
+    print_result(content, format)
+
+
+def _verdict(pinned: bool) -> str:
+    return "verified against the pinned genesis" if pinned else "consistent, not pinned"
+
+
+@app.command()
+def prove(
+    index: Annotated[int, typer.Argument(help="The entry's index, as in entries.csv.", min=0)],
+    out: Annotated[Path, typer.Option(help="New file to write, usually *.tlog-proof.")],
+    home: HomeOption = None,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Write the proof that one record stands on the ledger, for a third party.
+
+    Example: consortium ledger prove 17 --out record-17.tlog-proof
+    """
+    from consortium.local import open_ledger
+    from ledger.prove import prove as make_proof
+
+    with open_ledger(home_path(home), shared=True) as (_, store), store.snapshot() as snapshot:
+        text = make_proof(snapshot, index)
+    with out.open("x") as file:
+        file.write(text)
+    print_result({"written": str(out), "index": index, "bytes": len(text.encode())}, format)
+
+
+@app.command()
+def verifier() -> None:
+    """Write the single-file verifier, which needs only Python and `cryptography`.
+
+    Example: consortium ledger verifier > verify.py; python verify.py DIR --genesis FINGERPRINT
+    """
+    from importlib.resources import files
+
+    print(files("ledger").joinpath("verifier.py").read_text(), end="")
+
+
+@app.command()
+def erase(
+    digest: Annotated[str, typer.Argument(help="The salted digest, as it stands on the ledger.")],
+    home: HomeOption = None,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Delete what opens a salted digest, for good, and record on the ledger that it is gone.
+
+    Example: consortium ledger erase DIGEST
+    """
+    from consortium.local import open_ledger
+    from ledger.entry import sign_record
+    from ledger.keys import Role
+    from ledger.records import COORDINATOR, Erasure, parse_record
+
+    with open_ledger(home_path(home), shared=True) as (local, store):
+        body = {
+            "v": 1, "type": "erasure", "ledger": store.chain().ledger, "author": COORDINATOR,
+            "disclosure": digest.strip().lower(),
+        }  # fmt: skip
+        erasure = parse_record(body)
+        assert isinstance(erasure, Erasure)
+        # The record first: were we killed between the two, the command can be repeated.
+        store.submit(sign_record(erasure, [local.keys[Role.RECORD]]))
+        erased = store.erase(erasure.disclosure)
+    print_result({"disclosure": erasure.disclosure, "was_here": erased}, format)
+
+
+@app.command()
+def restore(
+    export: Annotated[Path, typer.Argument(help="A whole export, whoever wrote it.")],
+    genesis: Annotated[str, typer.Option(help="The ledger's fingerprint.")],
+    home: HomeOption = None,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Fill an empty database from an export, after verifying it against the fingerprint.
+
+    Example: consortium ledger restore their-copy --genesis FINGERPRINT --home .medpole
+    """
+    from consortium.local import open_home_database
+    from ledger.restore import restore_ledger
+
+    with open_home_database(home_path(home)) as (_, store):
+        verified = restore_ledger(store, export, genesis.strip().lower())
+    content = {"ledger": verified.ledger, "height": verified.height, "entries": verified.entries}
     print_result(content, format)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from consortium.cli import data, ledger
+from consortium.cli import data, database, founding, institution, ledger
 from consortium.cli.home import HomeOption, home_path
 from consortium.cli.output import Format, print_json
 from consortium.cli.run import run
@@ -21,6 +21,10 @@ app = typer.Typer(
 )
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(data.app, name="data")
+app.add_typer(institution.app, name="institution")
+app.add_typer(institution.policy_app, name="policy")
+app.add_typer(database.app, name="db")
+founding.register(app)
 
 
 @app.command()
@@ -96,6 +100,23 @@ def portal(
     from consortium.portal import run_portal
 
     run_portal(home_path(home), port)
+
+
+@app.command()
+def serve(
+    home: HomeOption = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port on 127.0.0.1 (default: a socket in the home).", min=1, max=65535),
+    ] = None,
+) -> None:
+    """Serve the API of a home's ledger to members on this machine, and put together its blocks.
+
+    Example: consortium serve --home .medpole
+    """
+    from consortium.serve import serve as run_server
+
+    run_server(home_path(home), port)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from flwr.serverapp.strategy import Strategy
 
 from consortium import weights as weight_forms
 from consortium.coordinator.exchange import exchange, messages, read_replies
+from consortium.coordinator.sequencing import Sequencing
 from consortium.coordinator.view import StoreView
 from consortium.errors import RoundInvalid
 from consortium.phases import Phase, Reply, Request
@@ -108,6 +109,7 @@ class ProofOfLearning(Strategy):
         self._view, self._keys, self._job = view, keys, job
         self._wait_final, self._on_progress = wait_final, on_progress
         self._stopped, self._phase_seconds = stopped, phase_seconds
+        self._sequencing = Sequencing(view, keys)
         self._now: _Round
 
     def summary(self) -> None:
@@ -198,6 +200,8 @@ class ProofOfLearning(Strategy):
     # one round
 
     def _begin(self, number: int) -> None:
+        while (height := self._sequencing.step(between_rounds=True)) is not None:
+            self._wait_final(height)
         self._now = _Round(round_context(self._view, self._job, number, ATTEMPT))
         self._on_progress(Progress(number, "train"))
 
@@ -229,7 +233,7 @@ class ProofOfLearning(Strategy):
             for data in reply.entries[:1]:
                 entry = Entry(data)
                 try:
-                    chain.check_entry(entry)
+                    chain.upcoming.check_entry(entry)
                     record = entry.record
                     self._check_answer(phase, record, reply)
                 except (LedgerError, RoundInvalid):

@@ -76,7 +76,8 @@ class StoreView:
                 for result in self.results(name)
                 for entry, proof in proofs
                 if isinstance(proof, Proof) and proof.round == result.round
-                for step in [revealed_step(self, job, result, entry)]
+                for members in [self.store.membership_after(result.base).members]
+                for step in [revealed_step(self, job, result, entry, members)]
                 if step is not None
             ]
         return self._steps[name]

@@ -2,7 +2,8 @@
 
 `check_block` is what a witness asks before it co-signs, and the coordinator before it proposes.
 A block holds either one job, or one attempt at one round (all that was signed, then the result),
-or one job's end.
+or one job's end, or what was submitted between them: changes of the membership, approvals,
+erasures. When a change takes effect is `ledger.membership`'s concern.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 
 from consortium import weights as weight_forms
 from consortium.contract import check_job, task_groups
+from consortium.enrolment import check_member
 from consortium.errors import RoundInvalid
 from consortium.rounds.aggregation import average_of_rounds
 from consortium.rounds.checks import (
@@ -30,8 +32,12 @@ from ledger.content import Weights, digest, model_hash
 from ledger.entry import Entry
 from ledger.quorum import quorum
 from ledger.records import (
+    Approval,
+    Change,
     Close,
     Commitment,
+    Enrol,
+    Erasure,
     Job,
     JobEnd,
     MemberForm,
@@ -40,10 +46,12 @@ from ledger.records import (
     Record,
     Refusal,
     Result,
+    Rotate,
     Spend,
     Verdict,
 )
 
+_SUBMITTED = (Change, Approval, Erasure)
 ATTEMPT = 1
 _HEADER_BYTES = 65536  # of a safetensors file: generous
 """A void round counts as a round, so each has one attempt. A second one would let a coordinator
@@ -136,12 +144,17 @@ def last_spends(view: LedgerView, job: Job) -> dict[str, Spend]:
     return spends
 
 
-def revealed_step(view: LedgerView, job: Job, result: Result, entry: Entry) -> np.ndarray | None:
-    """The step that a proof of an earlier round revealed; None where it cannot be un-mapped."""
+def revealed_step(
+    view: LedgerView, job: Job, result: Result, entry: Entry, members: Mapping[str, MemberForm]
+) -> np.ndarray | None:
+    """The step that a proof of an earlier round revealed; None where it cannot be un-mapped.
+
+    ``members`` are those of that round: their keys may have been rotated since.
+    """
     proof = entry.record
     assert isinstance(proof, Proof)
     context = RoundContext(
-        view.ledger, result.base, job, result.round, result.attempt, view.members,
+        view.ledger, result.base, job, result.round, result.attempt, members,
         view.model(result.model_before), task_groups(job),
     )  # fmt: skip
     return unmapped_step(context, proof, view.update(proof.update))
@@ -159,6 +172,9 @@ def check_block(view: LedgerView, entries: Sequence[Entry]) -> Checked:
         RoundInvalid, JobInvalid: naming the first rule that they break.
     """
     last = entries[-1].record if entries else None
+    if isinstance(last, _SUBMITTED):
+        _check_submitted(entries)
+        return Checked()
     running = [job for job in view.jobs() if not view.ended(job.job)]
     if isinstance(last, Job) and len(entries) == 1:
         if running or any(job.job == last.job for job in view.jobs()):
@@ -174,6 +190,17 @@ def check_block(view: LedgerView, entries: Sequence[Entry]) -> Checked:
     if isinstance(last, Result):
         return _check_round(view, job, last, entries[:-1])
     raise _invalid("the block holds neither a job, a round nor a job's end")
+
+
+def _check_submitted(entries: Sequence[Entry]) -> None:
+    """Whoever gets keys on the ledger shows that it holds each of them."""
+    for entry in entries:
+        record = entry.record
+        if not isinstance(record, _SUBMITTED):
+            raise _invalid(f"a {record.type} stands beside what was submitted")
+        for action in record.actions if isinstance(record, Change) else ():
+            if isinstance(action, Enrol | Rotate):
+                check_member(action.member)
 
 
 def released_model(view: LedgerView, job: Job, results: Sequence[Result]) -> Weights:

@@ -17,6 +17,7 @@ from consortium import tasks
 from consortium.api.app import create_app
 from consortium.api.local import local_api
 from consortium.contract import JobOrder, make_job
+from consortium.coordinator.sequencing import Sequencing
 from consortium.coordinator.strategy import Progress, ProofOfLearning, end_job, submit_job
 from consortium.coordinator.view import StoreView
 from consortium.errors import HomeMismatch, Interrupted
@@ -32,7 +33,7 @@ from consortium.tasks.task import Site
 from ledger.database import check_database, open_database
 from ledger.export import export_ledger
 from ledger.keys import KeyRing, Role
-from ledger.records import Job
+from ledger.records import COORDINATOR, Job
 from ledger.store import LedgerStore
 from ledger.verify import Verified, verify_export
 
@@ -135,12 +136,15 @@ def _open_ledger(
     if not view.store.exists():
         watch(f"Founding the consortium: {len(hospitals)} hospitals sign the genesis", None)
         found_ledger(view, keys, hospitals, created)
-    if view.store.chain().coordinator[Role.RECORD] != keys[Role.RECORD].public:
+    if view.store.chain().upcoming.coordinator_key(Role.RECORD) != keys[Role.RECORD].public:
         raise HomeMismatch(
             "the database in DATABASE_URL holds another consortium's ledger",
             "use that consortium's --home, or a database of its own",
         )
     wait_final(view.store.head().header.height)
+    sequencing = Sequencing(view, keys)
+    while (height := sequencing.step()) is not None:
+        wait_final(height)
     for job in view.jobs():
         if not view.ended(job.job):
             watch(f"Ending {job.job}, which an earlier run left unfinished", None)
@@ -187,7 +191,9 @@ def _run_job(
     released = released_model(view, job, view.results(job.job))
     outcome = job_outcome(view, job, released, hospitals, options.compare_nonprivate)
     watch("Exporting the ledger, and verifying the export as an auditor would", None)
-    exported = export_ledger(view.store, keys, home.path / "exports" / name)
+    with view.store.snapshot() as snapshot:
+        out = home.path / "exports" / name
+        exported = export_ledger(snapshot, COORDINATOR, keys[Role.RECORD], out)
     verified = verify_export(exported.folder, pinned=view.ledger)
     now = time.monotonic()
     seconds = Seconds(ready[0] - started, rounds_done - ready[0], now - started)

@@ -1,11 +1,12 @@
-"""A simulation's home folder: the coordinator's side, and a folder of its own for each hospital.
+"""A home folder: the coordinator's side and, of a simulation, each hospital's own folder.
 
 | path | holds |
 |---|---|
-| ``home.json`` | which task and hospitals this consortium was founded with |
+| ``home.json`` | how it began: a demo's task and hospitals, a draft of ours, or a restored export |
 | ``coordinator/`` | the coordinator's keys, contents and models |
-| ``hospitals/ID/`` | one hospital's own folder (`hospital_agent.folder`) |
 | ``postgres/`` | the embedded database, unless ``DATABASE_URL`` is set |
+| ``genesis.json``, ``signatures/`` | a founding by hand (`consortium.founding`) |
+| ``hospitals/ID/`` | in a simulation: one hospital's own folder (`hospital_agent.folder`) |
 | ``exports/JOB/`` | the export that each demo writes and verifies |
 """
 
@@ -17,24 +18,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from consortium.errors import HomeMismatch
-from consortium.models import ModelStore
 from ledger.content import ContentStore
-from ledger.errors import HomeInvalid
-from ledger.keys import KeyRing, Role
+from ledger.errors import HomeInUse, HomeInvalid
+from ledger.keys import KeyRing
+from ledger.membership import COORDINATOR_ROLES
+
+if TYPE_CHECKING:
+    from consortium.models import ModelStore
 
 
 @dataclass(frozen=True)
 class Home:
-    """One simulation's folder."""
+    """One consortium's folder on the coordinator's machine."""
 
     path: Path
 
     @property
     def keys(self) -> KeyRing:
-        """The coordinator's keys: records and checkpoints."""
-        return KeyRing.open(self.path / "coordinator" / "keys", (Role.RECORD, Role.COSIGN))
+        """The coordinator's keys: records and checkpoints.
+
+        Raises:
+            KeyInvalid: if one is missing; whoever founds makes them, once.
+        """
+        return self._open_keys(make=False)
+
+    def make_keys(self) -> KeyRing:
+        """The coordinator's keys; those that are missing are made."""
+        return self._open_keys(make=True)
+
+    def _open_keys(self, *, make: bool) -> KeyRing:
+        return KeyRing.open(self.path / "coordinator" / "keys", COORDINATOR_ROLES, make=make)
 
     @property
     def content(self) -> ContentStore:
@@ -42,8 +58,10 @@ class Home:
         return ContentStore(self.path / "coordinator" / "content")
 
     @property
-    def models(self) -> ModelStore:
+    def models(self) -> "ModelStore":
         """Models, by hash."""
+        from consortium.models import ModelStore  # loads torch, which most commands do without
+
         return ModelStore(self.path / "coordinator" / "models")
 
     def hospital(self, institution: str) -> Path:
@@ -61,27 +79,31 @@ class Home:
             return None
         try:
             return dict(json.loads(path.read_text()))
-        except ValueError:
+        except (TypeError, ValueError):
             raise HomeInvalid(f"{path} is damaged", "restore it, or use a new --home") from None
 
+    def note(self, content: dict[str, object]) -> None:
+        """Notes how the consortium is founded."""
+        write_json(self.path / "home.json", content)
+
     def found(self, dataset: str, seed: int, hospitals: dict[str, str]) -> dict[str, object]:
-        """Notes what the consortium is founded with, or checks it against the note.
+        """Notes what a simulation is founded with, or checks it against the note.
 
         Raises:
-            HomeMismatch: if this home holds another consortium.
+            HomeMismatch: if this home holds another consortium, or one that is no simulation.
         """
         wanted: dict[str, object] = {
             "dataset": dataset, "seed": seed, "hospitals": hospitals, "created": int(time.time())
         }  # fmt: skip
         noted = self.founded()
         if noted is None:
-            partial = self.path / ".home.json.new"
-            with partial.open("w") as file:
-                file.write(json.dumps(wanted, indent=2) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path / "home.json")
+            self.make_keys()
+            self.note(wanted)
             return wanted
+        if "dataset" not in noted:
+            raise HomeMismatch(
+                f"{self.path} holds a consortium that no demo founded", "use a new --home"
+            )
         if (noted["dataset"], noted["hospitals"]) != (dataset, hospitals):
             count = len(dict(noted["hospitals"]))  # type: ignore[call-overload]
             raise HomeMismatch(
@@ -89,6 +111,21 @@ class Home:
                 "use the same --dataset and --hospitals, or a new --home",
             )
         return noted
+
+
+def write_json(path: Path, content: object) -> None:
+    """Replaces a file durably: the old or the new content, never half of it."""
+    partial = path.with_name(f".{path.name}.new")
+    with partial.open("w") as file:
+        file.write(json.dumps(content, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 @contextmanager
@@ -111,7 +148,7 @@ def open_home(path: Path) -> Iterator[Home]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise HomeInvalid(
+            raise HomeInUse(
                 f"another process uses {path}", "wait until it is done, or use another --home"
             ) from None
         yield Home(path)

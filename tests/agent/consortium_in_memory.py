@@ -21,9 +21,12 @@ from consortium.phases import Phase, Reply, Request
 from consortium.rounds.checks import Reveal, RoundContext, examine
 from consortium.rounds.replay import round_context
 from consortium.rounds.result import RoundRecords, derive_result
+from hospital_agent.approvals import Approvals
+from hospital_agent.approver import open_approver
 from hospital_agent.cohort import Cohort
 from hospital_agent.enrolment import enrol, sign_genesis
 from hospital_agent.folder import HospitalFolder
+from hospital_agent.ledger_api import Heads
 from hospital_agent.participant import Participant
 from hospital_agent.policy import Policy as HospitalPolicy
 from hospital_agent.view import ReplicaView
@@ -33,8 +36,22 @@ from ledger.chain import Chain
 from ledger.content import Weights, digest, model_hash
 from ledger.entry import Entry, assemble, record_signature, sign_record
 from ledger.keys import KeyRing, Role
-from ledger.note import SignatureLine
-from ledger.records import CreditPolicy, Genesis, Job, JobEnd, KeyForm, Policy, Record
+from ledger.membership import change_digest
+from ledger.merkle import consistency_proof
+from ledger.note import Checkpoint, SignatureLine, SignedHead
+from ledger.records import (
+    Action,
+    Change,
+    CreditPolicy,
+    Erasure,
+    Genesis,
+    Job,
+    JobEnd,
+    KeyForm,
+    MemberForm,
+    Policy,
+    Record,
+)
 from ledger.sequencer import genesis_block, next_block
 from privacy.noise import SeededNoise
 
@@ -67,12 +84,31 @@ class Api:
     cosignatures: dict[int, dict[str, str]] = field(default_factory=dict)
     content: dict[tuple[str, str], bytes] = field(default_factory=dict)
     sent: list[tuple[int, str]] = field(default_factory=list)
+    other_heads: list[tuple[str, SignedHead]] = field(default_factory=list)
+    conflicts: list[tuple[int, str]] = field(default_factory=list)
 
-    def newest_height(self) -> int:
-        return len(self.blocks) - 1
+    def newest(self) -> Checkpoint:
+        return self.blocks[-1].checkpoint
 
-    def block(self, height: int) -> Block:
-        return self.blocks[height]
+    def block(self, height: int) -> tuple[Block, list[str]]:
+        return self.blocks[height], sorted(self.cosignatures.get(height, {}).values())
+
+    def consistency_proof(self, old: int, size: int) -> list[bytes]:
+        leaves = [
+            leaf
+            for block in self.blocks
+            for leaf in [*(entry.leaf for entry in block.entries), block.header.leaf]
+        ]
+        return consistency_proof(leaves[:size], old)
+
+    def heads(self) -> Heads:
+        newest = {
+            name: SignedHead(self.blocks[height].checkpoint, (self.blocks[height].signature, line))
+            for height in sorted(self.cosignatures)
+            if height < len(self.blocks)
+            for name, line in self.cosignatures[height].items()
+        }
+        return Heads(tuple(newest.items()) + tuple(self.other_heads), tuple(self.conflicts))
 
     def send_cosignature(self, height: int, line: str) -> None:
         self.sent.append((height, line))
@@ -129,6 +165,51 @@ class Consortium:
     def add(self, entries: Sequence[Entry]) -> None:
         self.propose(entries)
         self.cosign_all()
+
+    # changes of the membership
+
+    def newcomer(self, name: str) -> HospitalFolder:
+        """A hospital that nobody has enrolled yet."""
+        folder = HospitalFolder.create(self.root / name, name, name.title())
+        place_keys(folder.path / "keys", name)
+        self.folders[name] = folder
+        return folder
+
+    def change(self, *actions: Action) -> Entry:
+        """A change proposed by the coordinator to the membership in force."""
+        now = self.newest.upcoming
+        return self.sign(
+            Change(
+                v=1, type="change", ledger=now.ledger, author="coordinator", base=now.digest,
+                actions=actions,
+            )
+        )  # fmt: skip
+
+    def approvals(self, change: Entry, names: Iterable[str]) -> list[Entry]:
+        """What a person at each hospital hands in."""
+        record = change.record
+        assert isinstance(record, Change)
+        return [
+            Approvals(folder.path / "approvals.sqlite").approve(
+                record.ledger, folder.institution, change_digest(record), "A. Person",
+                open_approver(folder.path / "approver.pem", None),
+            )[0]
+            for folder in (self.folders[name] for name in names)
+        ]  # fmt: skip
+
+    def decided(self, change: Entry) -> list[Entry]:
+        """A change with just as many approvals as it needs, the youngest members' first."""
+        now = self.newest.upcoming
+        return [change, *self.approvals(change, list(now.members)[-now.quorum :])]
+
+    def erasure(self, what: str) -> Entry:
+        """A record that says nothing of a round."""
+        return self.sign(
+            Erasure(
+                v=1, type="erasure", ledger=self.newest.ledger, author="coordinator",
+                disclosure=digest(what.encode()),
+            )
+        )  # fmt: skip
 
     # rounds
 
@@ -223,13 +304,19 @@ def data(entries: Iterable[Entry]) -> tuple[bytes, ...]:
 
 
 def make_genesis(keys: KeyRing, folders: Sequence[HospitalFolder]) -> Genesis:
+    return genesis_of(keys, [enrol(folder) for folder in folders])
+
+
+def genesis_of(
+    keys: KeyRing, founders: Iterable[MemberForm], consortium: str = "In memory"
+) -> Genesis:
     return Genesis(
         v=1,
         type="genesis",
         author="coordinator",
-        consortium="In memory",
+        consortium=consortium,
         coordinator={role: KeyForm.of(keys[role].public) for role in (Role.RECORD, Role.COSIGN)},
-        founders=tuple(enrol(folder) for folder in folders),
+        founders=tuple(founders),
         policy=Policy(
             quorum="floor((n+f)/2)+1",
             credits=CreditPolicy(pool=1000, verdicts=200, learner_bonus=100, window=5),

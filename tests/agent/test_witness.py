@@ -1,30 +1,58 @@
 """What a hospital co-signs, what it never does, and what it answers when asked again."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from consortium_in_memory import CREATED, TASK, Api, Consortium, copy_of, found, make_genesis
 
+from consortium.api.tokens import check_token
 from consortium.errors import EnrolmentInvalid, RoundInvalid
 from consortium.phases import Phase
+from hospital_agent.approvals import Approvals
 from hospital_agent.cohort import Cohort
-from hospital_agent.enrolment import enrol, sign_genesis
-from hospital_agent.errors import ClocksDiffer, ForkRefused, GenesisRefused, OwnRecordChanged
+from hospital_agent.enrolment import _member_form, enrol, enrolment_action, rotation, sign_genesis
+from hospital_agent.errors import (
+    ApiUnreachable,
+    ClocksDiffer,
+    ForkRefused,
+    GenesisRefused,
+    MemberStopped,
+    OwnRecordChanged,
+)
 from hospital_agent.folder import HospitalFolder
+from hospital_agent.ledger_api import LedgerApi
 from hospital_agent.replica import Replica
 from hospital_agent.witness import CLOCK_TOLERANCE_S, Witness
 from ledger.block import Block
+from ledger.chain import Chain
 from ledger.content import model_hash
 from ledger.entry import Entry, assemble, record_signature, sign_record
-from ledger.errors import ContentInvalid, LedgerError, SignatureInvalid
-from ledger.keys import KeyRing, Role
-from ledger.note import verify_cosignature
-from ledger.records import Close, Result
+from ledger.errors import (
+    ContentInvalid,
+    CosignatureConflict,
+    LedgerError,
+    SignatureInvalid,
+)
+from ledger.keys import KeyRing, Role, SecretKey
+from ledger.note import Checkpoint, SignedHead, cosign, sign_note, verify_cosignature
+from ledger.records import (
+    Approval,
+    Change,
+    Close,
+    Reinstate,
+    Result,
+    Rotate,
+    Suspend,
+    consent_message,
+)
 from ledger.sequencer import genesis_block, next_block
 
-ONE = "hospital-1"
+ONE, TWO, THREE, FOUR = (f"hospital-{i}" for i in range(1, 5))
 
 
 def lines_at(consortium: Consortium, height: int) -> dict[str, str]:
@@ -398,3 +426,540 @@ def test_a_header_of_another_epoch_at_a_signed_height_is_refused(
     four.api.blocks[-1] = replace(block, header=replace(block.header, epoch=1))
     with pytest.raises((ForkRefused, LedgerError)):
         four.witness(ONE).step()
+
+
+# followed, and not signed
+
+
+def replica_of(consortium: Consortium, name: str = ONE) -> Replica:
+    return Replica(consortium.folders[name].path / "replica.sqlite")
+
+
+def evidence_of(consortium: Consortium, name: str = ONE) -> list[tuple[int, SignedHead, str]]:
+    found = replica_of(consortium, name).evidence()
+    return [(height, SignedHead.parse(note), what) for height, note, what in found]
+
+
+def test_a_newcomer_follows_and_signs_from_the_block_after_its_enrolment(four: Consortium) -> None:
+    five, name = four.newcomer("hospital-5"), "hospital-5"
+    action = enrolment_action(five, four.newest.ledger)
+    witness = four.witness(name)
+    assert witness.step() == 1
+    four.propose(four.decided(four.change(action)))
+    four.cosign_all([ONE, TWO, THREE])
+    assert witness.step() == 2
+    assert all(name not in lines for lines in four.api.cosignatures.values())
+    assert replica_of(four, name).own_lines() == {}
+    four.propose([four.erasure("one")])
+    assert witness.step() == 3
+    assert set(lines_at(four, 3)) == {name}  # it is a member, and signs as the others do
+    four.cosign_all()
+    assert set(lines_at(four, 3)) == {*four.folders}
+    assert four.newest.membership.quorum == 4
+    own = replica_of(four, name).chain()
+    assert own is not None
+    assert own.header == four.newest.header
+
+
+def test_what_it_does_not_sign_it_stores_only_once_it_is_final(four: Consortium) -> None:
+    five, name = four.newcomer("hospital-5"), "hospital-5"
+    enrolment_action(five, four.newest.ledger)
+    witness = four.witness(name)
+    witness.step()
+    four.propose([four.erasure("one")])
+    for signer in (ONE, TWO):
+        four.witness(signer).step()
+        assert witness.step() == 1
+        assert replica_of(four, name).height() == 1
+    four.witness(THREE).step()
+    assert witness.step() == 2
+    assert len(replica_of(four, name).certificate(2)) == 3
+
+
+def test_a_newcomer_does_not_take_a_quorum_on_the_apis_word(four: Consortium) -> None:
+    five = four.newcomer("hospital-5")
+    enrolment_action(five, four.newest.ledger)
+    witness = four.witness("hospital-5")
+    witness.step()
+    four.propose([four.erasure("one")])
+    four.cosign_all([ONE, TWO])
+    four.api.cosignatures[2][THREE] = lines_at(four, 1)[THREE]  # over another block
+    with pytest.raises(SignatureInvalid):
+        witness.step()
+    assert replica_of(four, "hospital-5").height() == 1
+
+
+def test_a_suspended_member_follows_and_signs_again_once_it_is_reinstated(four: Consortium) -> None:
+    four.add(four.decided(four.change(Suspend(kind="suspend", institution=ONE))))
+    assert ONE in lines_at(four, 2)  # the old membership certifies the block that changes it
+    four.propose([four.erasure("one")])
+    assert four.witness(ONE).step() == 2
+    four.cosign_all([TWO, THREE, FOUR])
+    assert four.witness(ONE).step() == 3
+    assert ONE not in lines_at(four, 3)
+    four.propose(four.decided(four.change(Reinstate(kind="reinstate", institution=ONE))))
+    four.cosign_all([TWO, THREE, FOUR, ONE])
+    assert ONE not in lines_at(four, 4)
+    four.add([four.erasure("two")])
+    assert ONE in lines_at(four, 5)
+    assert sorted(replica_of(four).own_lines()) == [0, 1, 2, 5]
+
+
+# other heads
+
+
+def lines_by(consortium: Consortium, checkpoint: Checkpoint, *names: str, at: int = 9) -> list[str]:
+    """Cosignatures that these members would never give."""
+    return sorted(
+        cosign(name, consortium.folders[name].keys[Role.COSIGN], checkpoint.text(), CREATED + at)
+        for name in names
+    )
+
+
+def second_history(consortium: Consortium, length: int) -> list[Block]:
+    """Another history from block 1 on, co-signed by everybody: more liars than any rule bears."""
+    chain = Chain.begin(consortium.api.blocks[0])
+    lines, blocks = sorted(lines_at(consortium, 0).values()), [consortium.api.blocks[0]]
+    for height in range(1, length + 1):
+        entries = [consortium.erasure(f"another {height}")]
+        block = next_block(chain, entries, lines, CREATED + 60, consortium.keys)
+        chain.follow(block)
+        blocks.append(block)
+        lines = lines_by(consortium, block.checkpoint, *consortium.folders)
+    return blocks
+
+
+def test_a_head_that_does_not_extend_its_own_is_kept_as_evidence(four: Consortium) -> None:
+    four.api.blocks[:] = second_history(four, 3)
+    for _ in range(2):  # a restart between
+        with pytest.raises(ForkRefused, match="does not extend"):
+            four.witness(ONE).step()
+        four.witnesses.clear()
+    [(height, head, _)] = evidence_of(four)
+    assert (height, head.checkpoint) == (3, four.api.blocks[3].checkpoint)
+    assert head.lines == (four.api.blocks[3].signature,)
+    assert replica_of(four).height() == 1
+
+
+def test_another_block_at_a_signed_height_is_kept_as_evidence(four: Consortium) -> None:
+    other = block_of(four, [four.erasure("another")])
+    four.add([four.erasure("one")])
+    four.api.blocks[-1] = other
+    with pytest.raises(ForkRefused):
+        four.witness(ONE).step()
+    [(height, head, _)] = evidence_of(four)
+    assert (height, head) == (2, SignedHead(other.checkpoint, (other.signature,)))
+
+
+def test_anothers_head_over_another_block_is_refused_and_kept(four: Consortium) -> None:
+    other = block_of(four, [four.erasure("another")])
+    head = SignedHead(other.checkpoint, (other.signature, *lines_by(four, other.checkpoint, TWO)))
+    four.propose([four.erasure("one")])
+    four.api.other_heads.append((TWO, head))
+    with pytest.raises(ForkRefused, match="hospital-2 co-signed another block at height 2"):
+        four.witness(ONE).step()
+    assert set(lines_at(four, 2)) == {ONE}  # what it held and sent before stands
+    assert [(h, n) for h, n, _ in evidence_of(four)] == [(2, head)]
+    four.api.other_heads.clear()
+    four.witnesses.clear()
+    assert four.witness(ONE).step() == 2
+    assert [(h, n) for h, n, _ in evidence_of(four)] == [(2, head)]
+
+
+def test_heads_that_nobody_signed_are_no_evidence(four: Consortium) -> None:
+    other = block_of(four, [four.erasure("another")])
+    text = other.checkpoint.text()
+    stranger, keys = SecretKey(Role.COSIGN, bytes(32)), four.folders[TWO].keys
+    four.add([four.erasure("one")])
+    nonsense: list[tuple[str, ...]] = [
+        (),
+        ("not a line",),
+        (sign_note(other.checkpoint.origin, stranger, text),),
+        (cosign(TWO, stranger, text, CREATED),),
+        (cosign("hospital-9", stranger, text, CREATED),),
+        (cosign(THREE, keys[Role.COSIGN], text, CREATED),),
+        (cosign(TWO, keys[Role.RECORD], text, CREATED),),
+        (cosign(TWO, keys[Role.COSIGN], text + "x", CREATED),),
+        (lines_at(four, 2)[TWO],),
+        (other.signature, cosign(TWO, stranger, text, CREATED)),
+    ]
+    four.api.other_heads += [(TWO, SignedHead(other.checkpoint, lines)) for lines in nonsense]
+    assert four.witness(ONE).step() == 2
+    assert evidence_of(four) == []
+
+
+# a cosignature in its own name that it did not make
+
+
+def clones_line(consortium: Consortium, height: int) -> str:
+    checkpoint = consortium.api.blocks[height].checkpoint
+    return lines_by(consortium, checkpoint, ONE, at=99)[0]
+
+
+def in_block_lines(four: Consortium) -> None:
+    four.api.cosignatures[2][ONE] = clones_line(four, 2)
+
+
+def in_lines_of_a_block_it_does_not_hold(four: Consortium) -> None:
+    four.propose([four.erasure("three")])
+    four.api.cosignatures[3] = {ONE: clones_line(four, 3)}
+
+
+def in_a_parents_certificate(four: Consortium) -> None:
+    own = lines_at(four, 2).pop(ONE)
+    lines_at(four, 2)[ONE] = clones_line(four, 2)
+    four.propose([four.erasure("three")])
+    four.api.cosignatures[2][ONE] = own
+
+
+def in_heads(four: Consortium) -> None:
+    block = four.api.blocks[1]
+    head = SignedHead(block.checkpoint, (block.signature, clones_line(four, 1)))
+    four.api.other_heads.append((ONE, head))
+
+
+def in_conflicts(four: Consortium) -> None:
+    four.api.conflicts.append((1, clones_line(four, 1)))
+
+
+def in_the_answer_to_its_own(four: Consortium) -> None:
+    def refuse(height: int, line: str) -> None:
+        raise CosignatureConflict("another cosignature stands on that block", "")
+
+    four.api.send_cosignature = refuse  # type: ignore[method-assign]
+
+
+SHOWN = [
+    in_block_lines, in_lines_of_a_block_it_does_not_hold, in_a_parents_certificate, in_heads,
+    in_conflicts, in_the_answer_to_its_own,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("show", SHOWN)
+def test_its_own_cosignature_that_it_did_not_make_stops_it_for_good(
+    four: Consortium, show: Callable[[Consortium], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    four.add([four.erasure("two")])
+    send = four.api.send_cosignature
+    show(four)
+    with pytest.raises(MemberStopped):
+        four.witness(ONE).step()
+    four.api.other_heads.clear()
+    four.api.conflicts.clear()
+    four.api.send_cosignature = send  # type: ignore[method-assign]
+    four.api.cosignatures = {h: dict(ls) for h, ls in four.api.cosignatures.items() if h < 3}
+    for height, line in replica_of(four).own_lines().items():
+        four.api.cosignatures[height][ONE] = line  # nothing shows it any more
+    sent = len(four.api.sent)
+    four.witnesses.clear()
+    for _ in range(2):
+        with pytest.raises(MemberStopped, match="hospital|cosign"):
+            four.witness(ONE).step()
+    assert len(four.api.sent) == sent
+    if show is not in_the_answer_to_its_own:  # there only the coordinator says so
+        assert [head.lines[-1].split()[1] for _, head, _ in evidence_of(four)] == [ONE]
+
+
+@pytest.mark.parametrize("height", [2, 3])
+def test_its_own_head_over_a_block_that_it_does_not_hold_stops_it(
+    four: Consortium, height: int
+) -> None:
+    """At a height that it holds, and above: both are by its key, and not by it."""
+    two, three = second_history(four, 3)[2:]
+    four.add([four.erasure("two")])
+    other = {2: two, 3: three}[height]
+    line = lines_by(four, other.checkpoint, ONE)[0]
+    four.api.other_heads.append((ONE, SignedHead(other.checkpoint, (other.signature, line))))
+    with pytest.raises(MemberStopped):
+        four.witness(ONE).step()
+
+
+def test_a_forged_line_in_its_name_does_not_stop_it(four: Consortium) -> None:
+    four.add([four.erasure("two")])
+    checkpoint = four.api.blocks[2].checkpoint
+    forged = cosign(ONE, SecretKey(Role.COSIGN, bytes(32)), checkpoint.text(), CREATED)
+    four.api.conflicts += [(2, forged), (2, lines_at(four, 1)[ONE])]
+    assert four.witness(ONE).step() == 2
+    assert evidence_of(four) == []
+
+
+def test_its_own_older_cosignature_shown_with_a_block_to_come_does_not_stop_it(
+    four: Consortium,
+) -> None:
+    """Else a coordinator stops whom it likes, and a quorum of them for good."""
+    four.propose([four.erasure("two")])
+    two = four.api.blocks.pop()
+    four.api.blocks += [two, four.api.blocks[1]]  # block 1 once more, as if it were block 3
+    four.api.cosignatures[3] = dict(lines_at(four, 1))
+    claimed = replace(two.checkpoint, height=3)
+    four.api.newest = lambda: claimed  # type: ignore[method-assign]
+    with pytest.raises((LedgerError, ForkRefused)):
+        four.witness(ONE).step()
+    assert replica_of(four).stopped(four.folders[ONE].keys[Role.COSIGN].public.key_id) is None
+
+
+@pytest.mark.parametrize("height", [0, 1, 2])
+def test_a_restored_copy_is_stopped(four: Consortium, tmp_path: Path, height: int) -> None:
+    path, aside = four.folders[ONE].path / "replica.sqlite", tmp_path / "aside.sqlite"
+    for at in (2, 3, 4):
+        if at - 1 == height:
+            shutil.copy(path, aside)
+        four.add([four.erasure(f"block {at}")])
+    sent = len(four.api.sent)
+    path.unlink()
+    if aside.exists():  # else there is no backup at all
+        shutil.copy(aside, path)
+    for _ in range(2):
+        four.witnesses.clear()
+        with pytest.raises(MemberStopped):
+            four.witness(ONE).step()
+        for lines in four.api.cosignatures.values():
+            lines.pop(ONE, None)  # hidden from then on
+    assert len(four.api.sent) == sent
+    assert replica_of(four).height() == max(height, -1 if height == 0 else height)
+
+
+# new keys
+
+
+def rotated(four: Consortium, name: str = ONE) -> list[Entry]:
+    """A decided change by which a hospital gives itself new keys."""
+    folder = four.folders[name]
+    base = four.newest.upcoming.digest
+    entry = rotation(folder, base, folder.path / "approver.pem", None)
+    Approvals(folder.path / "approvals.sqlite").keep(entry)
+    return four.decided(entry)
+
+
+def key_of(four: Consortium, name: str = ONE) -> str:
+    return four.folders[name].keys[Role.COSIGN].public.key_id
+
+
+def test_new_keys_are_taken_once_they_are_in_force_and_final(four: Consortium) -> None:
+    old = key_of(four)
+    four.propose(rotated(four))
+    following = four.folders[ONE].next_keys()
+    assert following is not None
+    new = following[Role.COSIGN].public
+    four.cosign_all([ONE, TWO])
+    four.witness(ONE).step()
+    assert key_of(four) == old  # two of four are no quorum
+    four.cosign_all([THREE])
+    four.witness(ONE).step()  # now it knows
+    four.witness(ONE).step()
+    assert key_of(four) == new.key_id
+    four.add([four.erasure("three")])
+    verify_cosignature(lines_at(four, 3)[ONE], ONE, new, four.newest.checkpoint.text())
+    four.witnesses.clear()
+    assert four.witness(ONE).step() == 3
+    folder = HospitalFolder(four.folders[ONE].path)
+    assert folder.keys[Role.COSIGN].public == new
+    assert not (folder.path / "member.next.json").exists()
+    assert not (folder.path / "keys.next").exists()
+    assert len(list(folder.path.glob("keys.retired-*"))) == 1
+    assert enrol(folder) == four.newest.members[ONE]
+
+
+def test_killed_between_taking_the_keys_it_goes_on_with_the_new_ones(
+    four: Consortium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    four.add(rotated(four))
+    four.witness(ONE).step()
+    following = HospitalFolder(four.folders[ONE].path).next_keys()
+    assert following is not None
+    new = following[Role.COSIGN].public
+    with monkeypatch.context() as patch:
+        patch.setattr(HospitalFolder, "_finish_rotation", kill)
+        with pytest.raises(KeyboardInterrupt):
+            four.witness(ONE).step()
+    four.witnesses.clear()
+    four.folders[ONE] = HospitalFolder(four.folders[ONE].path)
+    four.add([four.erasure("three")])
+    verify_cosignature(lines_at(four, 3)[ONE], ONE, new, four.newest.checkpoint.text())
+
+
+def test_new_keys_are_taken_although_the_next_block_waits_for_this_hospital(
+    four: Consortium,
+) -> None:
+    """It signed the change first, one is away, and the coordinator is quick."""
+    four.propose(rotated(four))
+    four.cosign_all([ONE, TWO, THREE])
+    four.propose([four.erasure("three")])
+    four.cosign_all([TWO, THREE])
+    for _ in range(3):
+        four.witness(ONE).step()
+    assert set(lines_at(four, 3)) == {ONE, TWO, THREE}
+
+
+def test_a_stop_is_for_the_key_that_was_misused(four: Consortium) -> None:
+    four.add(rotated(four))
+    four.witness(ONE).step()
+    replica_of(four).stop(key_of(four), "a clone signed")
+    four.add([four.erasure("three")])
+    assert ONE in lines_at(four, 3)
+
+
+def test_a_stopped_member_follows_until_its_new_keys_are_in_force(four: Consortium) -> None:
+    four.add([four.erasure("two")])
+    in_conflicts(four)
+    with pytest.raises(MemberStopped):
+        four.witness(ONE).step()
+    four.propose(rotated(four))
+    four.cosign_all([TWO, THREE, FOUR])
+    for _ in range(3):
+        try:
+            four.witness(ONE).step()
+        except MemberStopped:
+            continue
+    assert ONE not in lines_at(four, 3)
+    four.propose([four.erasure("four")])
+    four.cosign_all([TWO, THREE, FOUR])
+    for _ in range(2):
+        four.witness(ONE).step()
+    assert ONE in lines_at(four, 4)
+
+
+def test_the_api_is_shown_the_old_key_and_the_new_one(four: Consortium) -> None:
+    folder, ledger = four.folders[ONE], four.newest.ledger
+    before = four.newest.members
+    rotated(four)
+    following = folder.next_keys()
+    assert following is not None
+    after = {**before, ONE: _form_with(folder, following)}
+    for members, calls in ((before, 1), (after, 2), ({}, 2)):
+        seen: list[bool] = []
+
+        def answer(request: httpx.Request, members=members, seen=seen) -> httpx.Response:
+            token = request.headers["Authorization"].removeprefix("Bearer ")
+            try:
+                seen.append(check_token(token, ledger, members) == ONE)
+            except Exception:
+                seen.append(False)
+                return httpx.Response(401)
+            return httpx.Response(204)
+
+        transport = httpx.MockTransport(answer)
+        with httpx.Client(transport=transport, base_url="http://consortium") as client:
+            api = LedgerApi(client, folder)
+            if members:
+                api.send_cosignature(1, "line")
+            else:
+                with pytest.raises(ApiUnreachable, match="401"):
+                    api.send_cosignature(1, "line")
+        assert seen == [False] * (calls - 1) + [bool(members)]
+
+
+def _form_with(folder: HospitalFolder, ring: KeyRing):
+    return _member_form(folder, ring, SecretKey(Role.APPROVAL, bytes(range(32))))
+
+
+# records in its own name between rounds
+
+
+def foreign_rotation(four: Consortium, tmp_path: Path) -> Rotate:
+    """New keys for ONE by whoever stole its record key."""
+    ring = KeyRing.open(tmp_path / "thief")
+    form = _form_with(four.folders[ONE], ring)
+    message = consent_message(four.newest.ledger, form)
+    return Rotate(
+        kind="rotate", member=form, consent=ring[Role.RECORD].sign(message).hex(),
+        consent_of_old=four.folders[ONE].keys[Role.RECORD].sign(message).hex(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["change", "approval", "keys"])
+def test_what_it_did_not_hand_in_is_not_signed(four: Consortium, tmp_path: Path, kind: str) -> None:
+    suspend = Suspend(kind="suspend", institution=FOUR)
+    if kind == "keys":
+        entries = [four.change(foreign_rotation(four, tmp_path))]
+    else:
+        record = four.change(suspend).record
+        assert isinstance(record, Change)
+        mine = record.model_copy(update={"author": ONE})
+        keys = four.folders[ONE].keys
+        change = sign_record(mine, [keys[Role.RECORD]])
+        if kind == "change":
+            entries = [change]
+        else:
+            entries = four.decided(four.change(suspend))[:1]
+            [theirs] = four.approvals(entries[0], [TWO])
+            approval = theirs.record
+            assert isinstance(approval, Approval)
+            forged = approval.model_copy(update={"author": ONE})
+            person = KeyRing.open(four.folders[ONE].path / "keys", (Role.APPROVAL,))
+            assert person is not None
+            from hospital_agent.approver import open_approver
+
+            key = open_approver(four.folders[ONE].path / "approver.pem", None)
+            entries.append(sign_record(forged, [key]))
+    four.propose(entries)
+    with pytest.raises(OwnRecordChanged):
+        four.witness(ONE).step()
+    assert lines_at(four, 2) == {}
+    four.cosign_all([TWO, THREE, FOUR])
+    assert len(lines_at(four, 2)) == 3
+
+
+# lies that must come to nothing
+
+
+def test_a_forged_end_of_a_job_beside_a_known_header_releases_no_budget(
+    after_verify: Consortium,
+) -> None:
+    four = after_verify
+    four.add(four.result()[0])
+    folder = four.folders[ONE]
+    cohort = Cohort.open(folder, TASK).id
+    held = folder.budget.status(cohort).mu2_reserved
+    assert held > 0
+    forged = four.end_job("stopped", 1, "0" * 64)
+    four.api.blocks[-1] = replace(four.api.blocks[-1], entries=(forged,))
+    try:
+        four.witness(ONE).step()
+    except LedgerError:
+        pass
+    assert folder.budget.status(cohort).mu2_reserved == held
+
+
+def test_a_genesis_with_a_parents_certificate_is_refused_with_a_code(four: Consortium) -> None:
+    block = four.api.blocks[0]
+    line = lines_at(four, 1)[ONE]
+    four.api.blocks[:] = [replace(block, parent_cert=(line,))]
+    (four.folders[ONE].path / "replica.sqlite").unlink()
+    four.api.cosignatures.clear()
+    with pytest.raises(LedgerError):
+        four.witness(ONE).step()
+
+
+def test_a_conflict_at_no_height_is_ignored_or_refused_with_a_code(four: Consortium) -> None:
+    four.api.conflicts.append((-3, lines_at(four, 1)[ONE]))
+    assert four.witness(ONE).step() == 1
+
+
+def test_an_unsigned_header_under_its_own_head_is_no_evidence(four: Consortium) -> None:
+    block = four.api.blocks[1]
+    four.api.blocks[1] = replace(block, header=replace(block.header, time=block.header.time + 1))
+    with pytest.raises(ForkRefused):
+        four.witness(ONE).step()
+    assert evidence_of(four) == []
+
+
+def test_a_spoiled_proof_over_an_honest_head_is_no_evidence(four: Consortium) -> None:
+    for at in (2, 3):
+        four.propose([four.erasure(f"block {at}")])
+        four.cosign_all([TWO, THREE, FOUR])
+    four.api.consistency_proof = lambda old, size: [bytes(32)]  # type: ignore[method-assign]
+    with pytest.raises((ForkRefused, LedgerError)):
+        four.witness(ONE).step()
+    assert evidence_of(four) == []
+
+
+def test_the_coordinators_fork_is_not_laid_on_a_member(four: Consortium) -> None:
+    other = block_of(four, [four.erasure("another")])
+    four.add([four.erasure("one")])
+    four.api.other_heads.append((TWO, SignedHead(other.checkpoint, (other.signature,))))
+    try:
+        four.witness(ONE).step()
+    except ForkRefused as refused:
+        assert TWO not in refused.what
+    assert not any(TWO in what for _, _, what in evidence_of(four))

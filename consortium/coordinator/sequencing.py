@@ -1,0 +1,85 @@
+"""Puts what was submitted into blocks, as soon as there is room: between jobs, and rounds.
+
+Woken by every submission and every cosignature; while a block is not final it waits, and a quorum
+that stays away stops it: submissions are kept, never lost, never put past a missing quorum.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError
+
+from consortium.coordinator.view import StoreView
+from consortium.errors import ConsortiumError
+from consortium.rounds.replay import check_block
+from ledger.errors import LedgerError, QuorumMissing, SequenceConflict
+from ledger.keys import KeyRing
+from ledger.sequencer import admissible
+
+_PATIENCE_S = 5.0  # what another process submitted is seen without a wake
+
+
+class Sequencing:
+    """Proposes blocks over submissions while no job runs in this process."""
+
+    def __init__(
+        self, view: StoreView, keys: KeyRing, on_error: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._view, self._keys, self._on_error = view, keys, on_error
+        self._woken = threading.Event()
+        self._stopping = False
+
+    def wake(self) -> None:
+        """Something was submitted, or co-signed."""
+        self._woken.set()
+
+    def step(self, *, between_rounds: bool = False) -> int | None:
+        """Proposes the next block, if there is something for it; returns its height.
+
+        While a job runs only its coordinator does so, between two rounds: a round starts from the
+        newest block.
+
+        Raises:
+            LedgerError: if it cannot be stored.
+        """
+        store = self._view.store
+        if not between_rounds and any(not self._view.ended(j.job) for j in self._view.jobs()):
+            return None
+        if store.final_height() < store.chain().header.height:
+            return None
+        entries = []
+        for entry in admissible(store.chain(), store.submissions()):
+            try:  # a block that members refuse can never be withdrawn
+                check_block(self._view, [entry])
+            except (ConsortiumError, LedgerError):
+                continue
+            entries.append(entry)
+        if not entries:
+            return None
+        try:
+            return store.propose(entries, self._keys).header.height
+        except (QuorumMissing, SequenceConflict):
+            return None  # another sequencer was faster
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Steps in a thread for the time of the context."""
+        thread = threading.Thread(target=self._run, name="sequencing", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stopping = True
+            self.wake()
+            thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                while self.step() is not None:
+                    pass
+            except (LedgerError, ConsortiumError, DBAPIError) as error:
+                self._on_error(getattr(error, "code", "DatabaseUnreachable"))
+            self._woken.wait(_PATIENCE_S)
+            self._woken.clear()

@@ -1,0 +1,3 @@
+"""The `hospital-agent` command: what the hospital's own people see and decide."""
+
+from hospital_agent.cli.main import main as main
