@@ -82,3 +82,12 @@ class ContentStore:
     def has(self, name: str) -> bool:
         """Whether the bytes with this digest are here."""
         return (self._folder / name).exists()
+
+    def path(self, name: str) -> Path:
+        """The file with this digest, checked.
+
+        Raises:
+            ContentMissing, ContentInvalid: as `get`.
+        """
+        self.get(name)
+        return self._folder / name

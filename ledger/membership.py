@@ -57,9 +57,11 @@ class Proposed:
 class Membership:
     """What is in force on one ledger, and the changes proposed to it (by their digest).
 
-    ``digest`` is lower-case hex of 32 bytes. ``used_ids`` and ``used_keys`` are never given again.
+    ``consortium`` is its name, as founded; ``digest`` is lower-case hex of 32 bytes. ``used_ids``
+    and ``used_keys`` are never given again.
     """
 
+    consortium: str
     ledger: str
     digest: str
     coordinator: Mapping[Role, KeyForm]
@@ -78,7 +80,7 @@ class Membership:
             MembershipInvalid: if the genesis names an institution or a key twice, or lacks one.
         """
         start = Membership(
-            ledger, _chained(ledger, ""), {}, {}, {}, genesis.policy,
+            genesis.consortium, ledger, _chained(ledger, ""), {}, {}, {}, genesis.policy,
             frozenset({COORDINATOR}), frozenset(),
         )  # fmt: skip
         start = start._with_coordinator(genesis.coordinator)

@@ -249,10 +249,13 @@ def _genesis_shown(genesis: Any, compared: int | None) -> dict[str, Any]:
     """What a founder agrees on."""
     from ledger.chain import ledger_id
     from ledger.keys import Role
+    from ledger.membership import Membership
     from ledger.quorum import quorum
 
-    count, credits = len(genesis.founders), genesis.policy.credits
-    content: dict[str, Any] = {"consortium": genesis.consortium, "fingerprint": ledger_id(genesis)}
+    count, credits, ledger = len(genesis.founders), genesis.policy.credits, ledger_id(genesis)
+    coordinator = Membership.of_genesis(genesis, ledger).coordinator_key(Role.RECORD)
+    content: dict[str, Any] = {"consortium": genesis.consortium, "fingerprint": ledger}
+    content["coordinator"] = f"record {coordinator.key_id}"
     for member in genesis.founders:
         keys = " ".join(f"{role} {member.key(role).key_id}" for role in (Role.RECORD, Role.COSIGN))
         content[f"founder {member.id}"] = f"{member.title!r}, {keys}"
