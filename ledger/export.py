@@ -177,7 +177,7 @@ def _write_disclosures(copy: LedgerCopy, folder: Path, last: int) -> None:
 
 
 def _write_contents(folder: Path, contents: Contents) -> list[str]:
-    """Links or copies every update and model that the exported entries name."""
+    """Copies every update and model that the exported entries name."""
     for name in ("content", "models"):
         (folder / name).mkdir()
     names: set[str] = set()

@@ -229,28 +229,25 @@ class LedgerStore:
             CosignatureConflict: if that member co-signed this block already, at another time.
             LedgerError: if the block is unknown or the line does not hold.
         """
-        chain = self.chain()
-        with self._engine.connect() as connection:
-            header = rows.read_header(connection, height)
-        if header is None:
-            raise _no_block(height)
-        checkpoint = self.checkpoint(height)
-        name = SignatureLine.parse(line).name
-        member = chain.in_force_at(header).members.get(name)
-        if member is None:
-            raise RecordInvalid(
-                f"{name[:40]} was no member at height {height}", "only members in force co-sign"
-            )
-        verify_cosignature(line, name, member.key(Role.COSIGN), checkpoint.text())
+        chain, name = self.chain(), SignatureLine.parse(line).name
         values = {"height": height, "institution": name, "line": line}
+        kept = insert(schema.cosignatures).values(values).on_conflict_do_nothing()
+        block = select(schema.blocks.c.header, schema.blocks.c.checkpoint)
         with self._engine.begin() as connection:
-            connection.execute(insert(schema.cosignatures).values(values).on_conflict_do_nothing())
-            own = connection.execute(
-                select(schema.cosignatures.c.line).filter_by(height=height, institution=name)
-            ).scalar_one()
-            if own != line:
+            found = connection.execute(block.where(schema.blocks.c.height == height)).first()
+            if found is None:
+                raise _no_block(height)
+            member = chain.in_force_at(Header.parse(bytes(found.header))).members.get(name)
+            if member is None:
+                raise RecordInvalid(
+                    f"{name[:40]} was no member at height {height}", "only members in force co-sign"
+                )
+            verify_cosignature(line, name, member.key(Role.COSIGN), found.checkpoint)
+            first = connection.execute(kept).rowcount == 1
+            conflict = not first and line not in rows.read_cosignatures(connection, height)
+            if conflict:
                 connection.execute(insert(schema.conflicts).values(values).on_conflict_do_nothing())
-        if own != line:
+        if conflict:
             raise CosignatureConflict(
                 f"{name} co-signed block {height} twice, at two times",
                 "two agents sign with one key, or one was restored from a backup: stop both and "

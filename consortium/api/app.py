@@ -29,9 +29,11 @@ from ledger.errors import (
     LedgerMissing,
     RecordInvalid,
 )
+from ledger.membership import Membership
 from ledger.merkle import leaf_hash
 from ledger.note import SignatureLine, SignedHead
 from ledger.prove import prove
+from ledger.records import MemberForm
 from ledger.store import LedgerStore
 
 READER = "reader"
@@ -59,10 +61,10 @@ def create_app(
             return READER
         chain = store.chain()
         try:
-            return check_token(token, chain.ledger, chain.upcoming.members)
+            return check_token(token, chain.ledger, _readers(chain.upcoming))
         except TokenInvalid:
             # Until a change of the membership is final, those before it still co-sign.
-            return check_token(token, chain.ledger, chain.membership.members)
+            return check_token(token, chain.ledger, _readers(chain.membership))
 
     def institution(who: Annotated[str, Depends(caller)]) -> str:
         if who == READER:
@@ -187,9 +189,8 @@ def create_app(
 
     @app.get("/v1/models/{name}", dependencies=anyone)
     def model(name: str) -> Response:
-        path = models.path(_digest(name))
-        models.get(name)  # checks the file against its hash
-        return Response(path.read_bytes(), media_type="application/octet-stream")
+        data = models.path(_digest(name)).read_bytes()
+        return Response(data, media_type="application/octet-stream")
 
     def problem(status: Callable[[Exception], int]) -> Callable[[Request, Exception], Response]:
         def respond(_: Request, error: Exception) -> Response:
@@ -213,6 +214,11 @@ def create_app(
     app.add_exception_handler(ConsortiumError, problem(lambda _: 400))
     app.add_exception_handler(LedgerError, problem(ledger_status))
     return app
+
+
+def _readers(membership: Membership) -> dict[str, MemberForm]:
+    """Who gets in: a suspended institution still follows the ledger."""
+    return {**membership.suspended, **membership.members}
 
 
 def _summary(store: LedgerStore, height: int) -> dict[str, Any]:

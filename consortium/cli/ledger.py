@@ -10,7 +10,7 @@ import typer
 
 from consortium.cli.home import HomeOption, home_path
 from consortium.cli.output import Format, print_result
-from consortium.errors import PartMissing
+from consortium.errors import OptionInvalid, PartMissing
 
 app = typer.Typer(help="The co-signed ledger.", no_args_is_help=True)
 FormatOption = Annotated[Format, typer.Option(help="How the result is printed.")]
@@ -108,6 +108,10 @@ def verify(
 
     pinned = genesis.strip().lower() if genesis else None
     if export.is_file():
+        if rounds or hashes_only or head:
+            raise OptionInvalid(
+                "a proof of one record takes --genesis only", "leave the other options out"
+            )
         _verify_proof(export, pinned, format)
         return
     note = SignedHead.parse(head.read_text()) if head else None
@@ -233,9 +237,14 @@ def restore(
     Example: consortium ledger restore their-copy --genesis FINGERPRINT --home .medpole
     """
     from consortium.local import open_home_database
+    from consortium.models import restore_contents
     from ledger.restore import restore_ledger
 
-    with open_home_database(home_path(home)) as (_, store):
+    with open_home_database(home_path(home)) as (local, store):
         verified = restore_ledger(store, export, genesis.strip().lower())
-    content = {"ledger": verified.ledger, "height": verified.height, "entries": verified.entries}
+        contents = restore_contents(export, local.content, local.models)
+    content = {
+        "ledger": verified.ledger, "height": verified.height, "entries": verified.entries,
+        "updates and models": contents,
+    }  # fmt: skip
     print_result(content, format)

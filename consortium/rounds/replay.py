@@ -52,8 +52,8 @@ from ledger.records import (
 )
 
 _SUBMITTED = (Change, Approval, Erasure)
-ATTEMPT = 1
 _HEADER_BYTES = 65536  # of a safetensors file: generous
+ATTEMPT = 1
 """A void round counts as a round, so each has one attempt. A second one would let a coordinator
 drop a round whose updates it has seen, and have a friend commit to one of them."""
 
@@ -243,9 +243,10 @@ def _check_round(view: LedgerView, job: Job, result: Result, signed: Sequence[En
     examined = examine(context, records.commitments, reveals)
     derived, model = derive_result(context, records, examined, view.policy.credits, history)
     for outcome in derived.proofs:
-        # These checks are exact: a quorum cannot call a proof bad that every member finds good.
+        # These checks are exact: a quorum cannot call a proof other than every member finds it.
         own = examined[outcome.institution].code
-        if own == ACCEPTED and outcome.code not in (ACCEPTED, HARMFUL, NO_QUORUM):
+        allowed = (ACCEPTED, HARMFUL, NO_QUORUM) if own == ACCEPTED else (own, NO_QUORUM)
+        if outcome.code not in allowed:
             raise _invalid(f"{outcome.institution}'s proof is called {outcome.code}; it is not")
     if derived != result:
         changed = [n for n in derived.body() if derived.body()[n] != result.body()[n]]

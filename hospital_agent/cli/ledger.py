@@ -68,6 +68,7 @@ def export(
     home: HomeOption,
     from_height: Annotated[int, typer.Option(help="First block.", min=0)] = 0,
     to_height: Annotated[int | None, typer.Option(help="Last block.", min=0)] = None,
+    content: Annotated[bool, typer.Option(help="Add all updates and models.")] = False,
     format: FormatOption = Format.TABLE,
 ) -> None:
     """Export this hospital's own copy, signed by it: no need of the operator.
@@ -75,14 +76,15 @@ def export(
     Example: hospital-agent ledger export --out our-copy
     """
     from hospital_agent.replica import Replica
-    from ledger.export import export_ledger
+    from ledger.export import Contents, export_ledger
     from ledger.keys import Role
 
     folder = hospital(home)
+    contents = Contents(folder.content.path, folder.models.path) if content else None
     with Replica(folder.path / "replica.sqlite").copy() as copy:
         exported = export_ledger(
             copy, folder.institution, folder.keys[Role.RECORD], out.absolute(),
-            (from_height, to_height),
+            (from_height, to_height), contents,
         )  # fmt: skip
     print_result({**asdict(exported), "folder": str(out)}, format)
 

@@ -36,7 +36,7 @@ def status(home: HomeOption, format: FormatOption = Format.TABLE) -> None:
     Example: hospital-agent status --home .medpole/hospitals/hospital-1
     """
     from hospital_agent.replica import Replica
-    from ledger.keys import Role
+    from ledger.keys import AGENT_ROLES
 
     folder = hospital(home)
     replica = Replica(folder.path / "replica.sqlite")
@@ -48,7 +48,7 @@ def status(home: HomeOption, format: FormatOption = Format.TABLE) -> None:
         "verified and co-signed to height": replica.height(),
         "members": ", ".join(sorted(chain.members)) if chain else "none yet",
     }
-    content |= {f"{role} key": folder.keys[role].public.key_id for role in Role}
+    content |= {f"{role} key": folder.keys[role].public.key_id for role in AGENT_ROLES}
     print_result(content, format)
 
 
@@ -162,6 +162,7 @@ def enrol(
     --out hospital-5.json --home /srv/medpole
     """
     import os
+    import re
     import sys
 
     from consortium.errors import OptionInvalid
@@ -175,6 +176,11 @@ def enrol(
             "neither or both of --ledger and --founder are given, or --old without --founder",
             "give --ledger FINGERPRINT to join a ledger, or --founder to found one",
         )
+    pinned = None if ledger is None else ledger.strip().lower()
+    if pinned is not None and not re.fullmatch(r"[0-9a-f]{64}", pinned):
+        raise OptionInvalid(
+            "--ledger is no fingerprint", "copy all 64 digits: the folder is bound to it for good"
+        )
     check_names(id, title)
     folder = HospitalFolder.create(home, id, title)
     if old is not None:
@@ -187,8 +193,8 @@ def enrol(
         )  # fmt: skip
     form = make_form(folder, path, passphrase)
     content: dict[str, Any] = form.model_dump(mode="json")
-    if ledger is not None:
-        action = enrolment_action(folder, ledger.strip().lower())
+    if pinned is not None:
+        action = enrolment_action(folder, pinned)
         content = {"ledger": folder.ledger, "action": action.model_dump(mode="json")}
     write_json(out, content)
     fingerprints = {f"{role} key": form.key(role).key_id for role in form.keys}

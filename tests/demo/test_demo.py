@@ -62,6 +62,19 @@ def test_the_export_verifies_alone_and_pinned(demo: Demo, tmp_path: Path) -> Non
     assert again.stderr.startswith("error[ExportExists]")
 
 
+def test_every_round_of_the_export_is_derived_anew(demo: Demo, tmp_path: Path) -> None:
+    folder, genesis = tmp_path / "audit", demo.report["ledger"]["id"]
+    export = ("ledger", "export", "--out", folder, "--home", demo.home, "--content")
+    assert consortium(*export).returncode == 0
+    options = ("--rounds", "--genesis", genesis, "--format", "json")
+    done = consortium("ledger", "verify", folder, *options)
+    assert done.returncode == 0, done.stderr
+    assert "Deriving every round anew" in done.stderr
+    verified = json.loads(done.stdout)
+    assert verified["rounds_derived"] == ROUNDS * verified["jobs"]
+    assert verified["reveals_checked"] == 4 * verified["rounds_derived"]
+
+
 def test_private_keys_stay_private(demo: Demo) -> None:
     keys = list(demo.home.rglob("*.key"))
     assert len(keys) == 4 * 4 + 2
