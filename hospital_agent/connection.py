@@ -6,10 +6,12 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from hospital_agent.errors import ApiUnreachable, ApiUnsafe
+from consortium.errors import ConsortiumError
+from hospital_agent.errors import AgentError, ApiUnsafe
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.ledger_api import LedgerApi
 from hospital_agent.witness import Witness
+from ledger.errors import LedgerError
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _TIMEOUT_S = 60
@@ -34,20 +36,29 @@ def connect(url: str) -> httpx.Client:
 
 
 def witness_forever(
-    folder: HospitalFolder, client: httpx.Client, every: float, on_height: Callable[[int], None]
+    folder: HospitalFolder,
+    client: httpx.Client,
+    every: float,
+    on_height: Callable[[int], None],
+    on_refusal: Callable[[LedgerError | ConsortiumError | AgentError], None],
 ) -> None:
-    """Follows and co-signs until something is refused; an API that is away is waited for.
+    """Follows and co-signs. What is refused stays refused, and is told once.
 
-    Raises:
-        LedgerError, ConsortiumError, AgentError: why this hospital signs no further.
+    It goes on looking: a liar, or an API that is away, must not end an honest witness; and one that
+    is stopped follows until its keys are rotated.
     """
     witness = Witness(folder, LedgerApi(client, folder))
-    reached = -1
+    reached, told = -1, ""
     while True:
         try:
             height = witness.step()
-        except ApiUnreachable:
+        except (LedgerError, ConsortiumError, AgentError) as error:
             height = reached
+            if error.what != told:
+                told = error.what
+                on_refusal(error)
+        else:
+            told = ""
         if height != reached:
             reached = height
             on_height(height)

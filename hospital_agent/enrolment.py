@@ -203,7 +203,7 @@ def check_continues(genesis: Genesis, old: HospitalFolder) -> int:
 
 
 def carry_over(old: HospitalFolder, folder: HospitalFolder) -> None:
-    """Takes policy, patients and the privacy budget along from a ledger that has ended.
+    """Takes policy, patients and the privacy budget along from a folder that is given up.
 
     What its jobs had reserved and not spent is given back first, in the old folder: an agent that
     still ran there could spend nothing more, and a job of the same name spends nothing twice, as it

@@ -106,8 +106,10 @@ class HospitalFolder:
 
     def take_next_keys(self) -> None:
         """Puts the waiting keys into force; the old ones stay beside, as evidence."""
-        # Two renames. After a crash between them `keys` is missing: the next start goes on here.
         retired = self.path / f"keys.retired-{self.keys[Role.RECORD].public.key_id}"
+        if not (self.path / "keys.next").exists():
+            return  # a crash had cut this off, and reading the keys has finished it
+        # Two renames. After a crash between them `keys` is missing: the next start goes on there.
         (self.path / "keys").rename(retired)
         self._finish_rotation()
 

@@ -24,6 +24,7 @@ from hospital_agent.errors import (
     AgentError,
     BaseUnknown,
     JobUnknown,
+    MemberStopped,
     OwnCommitmentMissing,
     PhaseOutOfOrder,
     PolicyRefused,
@@ -90,6 +91,11 @@ class Participant:
 
     def _context(self, request: Request) -> tuple[Chain, Job, RoundContext]:
         chain = self.view.refresh()
+        stopped = self.view.replica.stopped(self.folder.keys[Role.COSIGN].public.key_id)
+        if stopped is not None:
+            raise MemberStopped(
+                stopped, "rotate this hospital's keys: `hospital-agent keys rotate`"
+            )
         if request.base != chain.header.hash:
             raise BaseUnknown(
                 "the round does not start from the newest block known here",

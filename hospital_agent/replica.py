@@ -68,14 +68,18 @@ class Replica:
         finally:
             connection.close()
 
-    def chain(self) -> Chain | None:
-        """The state after the newest verified block; None before the genesis."""
+    def chain(self, pinned: str | None = None) -> Chain | None:
+        """The state after the newest verified block; None before the genesis.
+
+        Raises:
+            GenesisMismatch: if ``pinned`` is another ledger's id.
+        """
         with self._connect() as connection:
             newest = connection.execute("SELECT max(height) FROM blocks").fetchone()[0]
             if newest is None:
                 return None
             copy = ReplicaCopy(connection)
-            return start_before(copy, newest + 1).chain()
+            return start_before(copy, newest + 1).chain(pinned)
 
     def height(self) -> int:
         """Height of the newest verified block, -1 before the genesis."""
@@ -121,6 +125,13 @@ class Replica:
                 connection.execute("ROLLBACK")
                 raise
         return stored
+
+    def own_line(self, height: int) -> str | None:
+        """The cosignature made here on the block at a height, if any."""
+        query = "SELECT cosignature FROM blocks WHERE height = ?"
+        with self._connect() as connection:
+            row = connection.execute(query, (height,)).fetchone()
+        return None if row is None or row[0] is None else str(row[0])
 
     def own_lines(self, first: int = 0) -> dict[int, str]:
         """The cosignatures made here, by height, from a height on."""

@@ -1,4 +1,4 @@
-"""A hospital's replica as a `ledger.copies.LedgerCopy`: what its exports and receipts are made of."""
+"""A hospital's replica as a `ledger.copies.LedgerCopy`: for its exports and receipts."""
 
 import sqlite3
 from collections.abc import Iterator

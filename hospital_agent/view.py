@@ -37,7 +37,7 @@ class ReplicaView:
         Raises:
             JobUnknown: before the genesis.
         """
-        chain = self._chain or self.replica.chain()
+        chain = self._chain or self.replica.chain(self._folder.ledger)
         if chain is None:
             raise JobUnknown("this hospital knows no ledger yet", "let its witness catch up")
         for height in range(chain.header.height + 1, self.replica.height() + 1):

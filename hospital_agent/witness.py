@@ -31,9 +31,15 @@ from hospital_agent.folder import HospitalFolder
 from hospital_agent.ledger_api import LedgerApi
 from hospital_agent.rounds import RoundMemory
 from hospital_agent.view import ReplicaView
-from ledger.block import Block
+from ledger.block import Block, origin
 from ledger.chain import Chain, check_quorum
-from ledger.errors import CosignatureConflict, LedgerError, ProofInvalid, QuorumMissing
+from ledger.errors import (
+    CosignatureConflict,
+    LedgerError,
+    NoteInvalid,
+    ProofInvalid,
+    QuorumMissing,
+)
 from ledger.keys import AGENT_ROLES, Role
 from ledger.membership import Membership
 from ledger.merkle import verify_consistency
@@ -52,6 +58,7 @@ from ledger.records import (
     Commitment,
     Enrol,
     Erasure,
+    JobEnd,
     MemberForm,
     Refusal,
     Rotate,
@@ -79,20 +86,23 @@ class Witness:
     def step(self) -> int:
         """Follows the ledger to its newest block, co-signing each; returns the height reached.
 
-        A block that this hospital does not sign, and that is not final yet, is waited for.
+        A block that this hospital does not sign, and that is not final yet, is waited for. With a
+        key that must not sign any more it follows what others made final, and signs nothing.
 
         Raises:
             MemberStopped: if this hospital's key must not sign any more.
             LedgerError, ConsortiumError, AgentError: if a block does not hold; it is not signed.
         """
         self._take_keys()
-        check_not_stopped(self._folder, self._view)
         newest = self._api.newest()
         known = self._replica.height()
         self._check_extends(newest, known)
         for height in range(max(known, 0), newest.height + 1):
             block, lines = self._api.block(height)
-            self._check_own_lines(height, lines, height - 1, block.parent_cert)
+            self._check_own_lines(block.checkpoint, lines)
+            if height:
+                parent = self._replica.block(height - 1).checkpoint
+                self._check_own_lines(parent, block.parent_cert)
             # Of a block that is known already, the stored bytes are sent once more.
             try:
                 line = self._replica.cosignature(block.header)
@@ -103,13 +113,15 @@ class Witness:
                 try:
                     line = self._accept(block, lines)
                 except QuorumMissing:
-                    return height - 1
-            self._release(block)
-            if line is not None:
+                    break
+            self._release(height)
+            if line is not None and not self._stopped():
                 self._send(height, line)
         self._keep_certificate()
         self._compare_heads()
-        return newest.height
+        if stopped := self._stopped():
+            raise MemberStopped(stopped, _KEYS_ROTATED)
+        return self._replica.height()
 
     # one block
 
@@ -129,7 +141,7 @@ class Witness:
             )
         line = None
         own = chain.membership.members.get(self._folder.institution)
-        if own is not None and self._has_keys_of(own):
+        if own is not None and self._has_keys_of(own) and not self._stopped():
             text = chain.checkpoint.text()
             key = self._folder.keys[Role.COSIGN]
             line = cosign(self._folder.institution, key, text, int(time.time()))
@@ -192,22 +204,24 @@ class Witness:
         paths = [self._folder.path / name for name in ("member.json", "member.next.json")]
         return [read_member(path) for path in paths if path.exists()]
 
-    def _release(self, block: Block) -> None:
+    def _release(self, height: int) -> None:
         """Gives back what a job that is over had reserved and not spent; repeats are harmless."""
-        for entry in block.entries:
-            if entry.record.type != "job-end":
+        for entry in self._replica.block(height).entries:  # verified, whatever the API shows now
+            record = entry.record
+            if not isinstance(record, JobEnd):
                 continue
-            job = str(entry.record.body()["job"])
             budget = self._folder.budget
             for cohort in budget.cohorts():
-                if any(held.job == job for held in budget.status(cohort).jobs):
-                    budget.release(cohort, job)
+                if any(held.job == record.job for held in budget.status(cohort).jobs):
+                    budget.release(cohort, record.job)
 
     def _send(self, height: int, line: str) -> None:
         try:
             self._api.send_cosignature(height, line)
-        except CosignatureConflict as conflict:
-            self._stop(f"at height {height}: {conflict.what}")
+        except CosignatureConflict:
+            block, lines = self._api.block(height)
+            self._check_own_lines(block.checkpoint, lines)  # stops, if there is such a line
+            raise
 
     # this hospital's own keys
 
@@ -222,34 +236,27 @@ class Witness:
         if in_force.members.get(self._folder.institution) == read_member(following):
             self._folder.take_next_keys()
 
-    def _check_own_lines(
-        self, height: int, lines: Iterable[str], parent: int, certificate: Iterable[str]
-    ) -> None:
+    def _check_own_lines(self, checkpoint: Checkpoint, lines: Iterable[str]) -> None:
         """Every cosignature in this hospital's name, under its present key, is one it stored."""
-        found = [(height, line) for line in lines] + [(parent, line) for line in certificate]
-        for at, line in found:
-            if SignatureLine.parse(line).name == self._folder.institution:
-                self._check_own_line(at, line)
-
-    def _check_own_line(self, height: int, line: str) -> None:
         name, key = self._folder.institution, self._folder.keys[Role.COSIGN].public
-        if self._replica.height() >= height:
-            shell = self._replica.block(height)
-            if self._replica.cosignature(shell.header) == line:
-                return
-            checkpoint = shell.checkpoint
-        else:
-            checkpoint = self._api.block(height)[0].checkpoint
-        try:
-            verify_cosignature(line, name, key, checkpoint.text())
-        except LedgerError:
-            return  # not by this key: by one before it, or by nobody
-        self._keep(checkpoint, (line,), "a cosignature by this hospital that it did not make")
-        self._stop(f"a cosignature on block {height} is by this hospital's key and not by it")
+        if checkpoint.origin != origin(self._folder.ledger or ""):
+            return  # the same key may stand on another ledger
+        for line in lines:
+            if _signer(line) != name or line == self._replica.own_line(checkpoint.height):
+                continue
+            try:
+                verify_cosignature(line, name, key, checkpoint.text())
+            except LedgerError:
+                continue  # not by this key: by one before it, or by nobody
+            what = (
+                f"a cosignature on block {checkpoint.height} by this hospital's key and not by it"
+            )
+            self._keep(checkpoint, (line,), what, by_own_key=True)
+            self._replica.stop(key.key_id, what)
+            raise MemberStopped(what, _KEYS_ROTATED)
 
-    def _stop(self, what: str) -> None:
-        self._replica.stop(self._folder.keys[Role.COSIGN].public.key_id, what)
-        raise MemberStopped(what, _KEYS_ROTATED)
+    def _stopped(self) -> str | None:
+        return self._replica.stopped(self._folder.keys[Role.COSIGN].public.key_id)
 
     # other heads
 
@@ -266,38 +273,31 @@ class Witness:
         try:
             verify_consistency(own.size, own.root, newest.size, newest.root, proof)
         except ProofInvalid:
-            block, _ = self._api.block(newest.height)
-            what = "a head that does not extend the blocks that this hospital holds"
-            self._keep(block.checkpoint, (block.signature,), what)
+            # No evidence: a proof is nobody's signature. The blocks will show what they are.
             raise ForkRefused(
-                what, "see `hospital-agent evidence`, and compare with the other institutions"
+                "the newest head is not shown to extend the blocks that this hospital holds",
+                "compare with the other institutions: `hospital-agent ledger compare`",
             ) from None
 
     def _compare_heads(self) -> None:
-        chain = self._view.refresh()
-        heads = self._api.heads()
+        """Keeps what contradicts; a liar's second head does not stop the honest."""
+        chain, heads = self._view.refresh(), self._api.heads()
         for institution, head in heads.newest:
             height = head.checkpoint.height
-            if height > chain.header.height:
-                continue
-            shell = self._replica.block(height)
-            if head.checkpoint != shell.checkpoint:
-                membership = chain.in_force_at(shell.header)
-                if _is_signed(head, membership):
-                    what = f"{institution} co-signed another block at height {height}"
-                    self._keep(head.checkpoint, head.lines, what)
-                    raise ForkRefused(
-                        what, "see `hospital-agent evidence`, and compare with that institution"
-                    )
-            elif institution == self._folder.institution:
-                self._check_own_line(height, head.lines[-1])
+            self._check_own_lines(head.checkpoint, head.lines)
+            if 0 <= height <= chain.header.height:
+                signed = institution in map(_signer, head.lines)
+                who = institution if signed else "the coordinator"
+                self._keep(
+                    head.checkpoint, head.lines, f"{who} signed another block at height {height}"
+                )
         for height, line in heads.conflicts:
-            if height <= chain.header.height:
-                self._check_own_lines(height, [line], height, [])
+            if 0 <= height <= chain.header.height:
+                self._check_own_lines(self._replica.block(height).checkpoint, [line])
 
     def _keep_certificate(self) -> None:
         height = self._replica.height()
-        if self._replica.certificate(height):
+        if height < 0 or self._replica.certificate(height):
             return
         chain = self._view.refresh()
         _, lines = self._api.block(height)
@@ -307,19 +307,27 @@ class Witness:
             return  # not final yet
         self._replica.keep_certificate(height, sorted(lines))
 
-    def _keep(self, checkpoint: Checkpoint, lines: tuple[str, ...], what: str) -> None:
-        """Only what somebody of this ledger really signed is evidence."""
-        membership = self._view.refresh().membership
+    def _keep(
+        self, checkpoint: Checkpoint, lines: tuple[str, ...], what: str, *, by_own_key: bool = False
+    ) -> None:
+        """Evidence is what somebody of this ledger really signed, and what is not held here."""
+        if self._replica.height() < 0:
+            return
+        chain, membership, own = self._view.refresh(), None, None
+        if 0 <= checkpoint.height <= chain.header.height:
+            shell = self._replica.block(checkpoint.height)
+            membership, own = chain.in_force_at(shell.header), shell.checkpoint
         head = SignedHead(checkpoint, lines)
-        if _is_signed(head, membership):
+        if (by_own_key or checkpoint != own) and _is_signed(head, membership or chain.upcoming):
             self._replica.keep_evidence(checkpoint.height, head, what)
 
 
-def check_not_stopped(folder: HospitalFolder, view: ReplicaView) -> None:
-    """Raises MemberStopped if this hospital's key must not sign any more."""
-    stopped = view.replica.stopped(folder.keys[Role.COSIGN].public.key_id)
-    if stopped is not None:
-        raise MemberStopped(stopped, _KEYS_ROTATED)
+def _signer(line: str) -> str | None:
+    """Whose signature line it claims to be; None for what is no such line."""
+    try:
+        return SignatureLine.parse(line).name
+    except NoteInvalid:
+        return None
 
 
 def _is_signed(head: SignedHead, membership: Membership) -> bool:

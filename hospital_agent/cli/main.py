@@ -1,6 +1,7 @@
 """The `hospital-agent` command's own part; its groups stand beside it."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ app = typer.Typer(
 )
 OldOption = Annotated[
     Path | None,
-    typer.Option(help="This hospital's folder on the ledger that the new one continues."),
+    typer.Option(help="This hospital's former folder, as of a ledger that the new one continues."),
 ]
 policy_app = typer.Typer(help="What the data owner allows.", no_args_is_help=True)
 app.add_typer(policy_app, name="policy")
@@ -154,9 +155,8 @@ def enrol(
 ) -> None:
     """Make this hospital's keys, and write what the members, or the founders, decide on.
 
-    The approval key is a person's: a passphrase is asked for at a terminal. A founder that goes on
-    from a ledger that lost its quorum takes patients and spent budget along with --old; the agent
-    in that folder must never run again.
+    The approval key is a person's: a passphrase is asked for at a terminal. With --old patients and
+    spent budget come along from a former folder; the agent there must never run again.
 
     Example: hospital-agent enrol --id hospital-5 --title "Hospital 5" --ledger FINGERPRINT
     --out hospital-5.json --home /srv/medpole
@@ -171,9 +171,9 @@ def enrol(
     from hospital_agent.enrolment import enrol as make_form
     from hospital_agent.folder import HospitalFolder, write_json
 
-    if (ledger is None) is not founder or (old is not None and not founder):
+    if (ledger is None) is not founder:
         raise OptionInvalid(
-            "neither or both of --ledger and --founder are given, or --old without --founder",
+            "neither or both of --ledger and --founder are given",
             "give --ledger FINGERPRINT to join a ledger, or --founder to found one",
         )
     pinned = None if ledger is None else ledger.strip().lower()
@@ -182,9 +182,10 @@ def enrol(
             "--ledger is no fingerprint", "copy all 64 digits: the folder is bound to it for good"
         )
     check_names(id, title)
+    former = None if old is None else hospital(old)
     folder = HospitalFolder.create(home, id, title)
-    if old is not None:
-        carry_over(hospital(old), folder)
+    if former is not None:
+        carry_over(former, folder)
     path, passphrase = key or home / APPROVER, os.environ.get(PASSPHRASE)
     if passphrase is None and sys.stdin.isatty() and not (home / "member.json").exists():
         passphrase = typer.prompt(
@@ -304,7 +305,12 @@ def witness(
         if once:
             print(Witness(folder, LedgerApi(client, folder)).step())
             return
-        witness_forever(folder, client, every, lambda height: print(height, flush=True))
+        witness_forever(folder, client, every, lambda height: print(height, flush=True), _tell)
+
+
+def _tell(error: Any) -> None:
+    print(f"error[{error.code}]: {error.what}", file=sys.stderr)
+    print(f"how to resolve: {error.resolve}", file=sys.stderr, flush=True)
 
 
 def main() -> None:
