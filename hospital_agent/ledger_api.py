@@ -106,11 +106,20 @@ class LedgerApi:
                 "another cosignature by this hospital stands on that block",
                 "two agents sign with one key, or one was restored: rotate this hospital's keys",
             )
-        status = "no answer" if response is None else response.status_code
+        status = "no answer" if response is None else f"{response.status_code}{_said(response)}"
         raise ApiUnreachable(
             f"the consortium's API did not accept {method} {path} ({status})",
             "check that it runs, that this hospital is a member, and that the clocks agree",
         )
+
+
+def _said(response: httpx.Response) -> str:
+    """The API's own code and reason, if it gave any."""
+    try:
+        content = response.json()
+        return f" {content['code']}: {content['detail']}"
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _malformed() -> ApiUnreachable:

@@ -119,6 +119,7 @@ class Witness:
                 self._send(height, line)
         self._keep_certificate()
         self._compare_heads()
+        self._take_keys()
         if stopped := self._stopped():
             raise MemberStopped(stopped, _KEYS_ROTATED)
         return self._replica.height()
@@ -239,8 +240,8 @@ class Witness:
     def _check_own_lines(self, checkpoint: Checkpoint, lines: Iterable[str]) -> None:
         """Every cosignature in this hospital's name, under its present key, is one it stored."""
         name, key = self._folder.institution, self._folder.keys[Role.COSIGN].public
-        if checkpoint.origin != origin(self._folder.ledger or ""):
-            return  # the same key may stand on another ledger
+        if checkpoint.origin != origin(self._folder.ledger or "") or self._stopped():
+            return  # the same key may stand on another ledger; a stopped one is stopped
         for line in lines:
             if _signer(line) != name or line == self._replica.own_line(checkpoint.height):
                 continue

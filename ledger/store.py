@@ -194,12 +194,14 @@ class LedgerStore:
         entries = admissible(self.chain(), self.submissions())
         return self.propose(entries, keys) if entries else None
 
-    def restore(self, block: Block, cosignatures: Sequence[str]) -> None:
+    def restore(self, block: Block, cosignatures: Sequence[str], *, pending: bool = False) -> None:
         """Stores a block that was made before, with a quorum's cosignatures on it.
+
+        A ``pending`` one needs none: it was proposed, and members may have co-signed it already.
 
         Raises:
             SequenceConflict: if another block is at its height.
-            LedgerError: if it does not follow, or is not final.
+            LedgerError: if it does not follow, or is not final and not pending.
         """
         height = block.header.height
         with self._lock, self._engine.begin() as connection:
@@ -213,7 +215,8 @@ class LedgerStore:
                 chain = replace(self._refresh(connection)) if height else Chain.begin(block)
                 if height:
                     chain.follow(block)
-                chain.certify(cosignatures)
+                if not pending:
+                    chain.certify(cosignatures)
                 rows.insert_block(connection, block, chain.frontier)
                 self._chain = None
             for line in cosignatures:

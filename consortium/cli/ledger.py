@@ -229,6 +229,10 @@ def erase(
 def restore(
     export: Annotated[Path, typer.Argument(help="A whole export, whoever wrote it.")],
     genesis: Annotated[str, typer.Option(help="The ledger's fingerprint.")],
+    pending: Annotated[
+        Path | None,
+        typer.Option(help="A proposed block, as `hospital-agent ledger pending` wrote it."),
+    ] = None,
     home: HomeOption = None,
     format: FormatOption = Format.TABLE,
 ) -> None:
@@ -236,6 +240,7 @@ def restore(
 
     Example: consortium ledger restore their-copy --genesis FINGERPRINT --home .medpole
     """
+    from consortium.api.wire import block_from_wire
     from consortium.local import open_home_database
     from consortium.models import restore_contents
     from ledger.restore import restore_ledger
@@ -243,8 +248,20 @@ def restore(
     with open_home_database(home_path(home)) as (local, store):
         verified = restore_ledger(store, export, genesis.strip().lower())
         contents = restore_contents(export, local.content, local.models)
+        if pending is not None:
+            store.restore(block_from_wire(_json(pending)), (), pending=True)
+        height = store.head().header.height
     content = {
-        "ledger": verified.ledger, "height": verified.height, "entries": verified.entries,
+        "ledger": verified.ledger, "height": height, "entries": verified.entries,
         "updates and models": contents,
     }  # fmt: skip
     print_result(content, format)
+
+
+def _json(path: Path) -> Any:
+    import json
+
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        raise OptionInvalid(f"{path} is no JSON", "give the file as it was written") from None

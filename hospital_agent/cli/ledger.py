@@ -90,6 +90,32 @@ def export(
 
 
 @app.command()
+def pending(
+    out: Annotated[Path, typer.Option(help="New file to write.")],
+    home: HomeOption,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Write the newest block of this hospital's copy, final or not, to restore a database with.
+
+    Example: hospital-agent ledger pending --out pending.json
+    """
+    import json
+
+    from consortium.api.wire import block_to_wire
+    from hospital_agent.errors import ReceiptMissing
+    from hospital_agent.replica import Replica
+
+    replica = Replica(hospital(home).path / "replica.sqlite")
+    height = replica.height()
+    if height < 0:
+        raise ReceiptMissing("this copy holds no block", "let the witness catch up")
+    wire = block_to_wire(replica.block(height), replica.certificate(height))
+    with out.open("x") as file:
+        json.dump(wire, file)
+    print_result({"written": str(out), "height": height}, format)
+
+
+@app.command()
 def receipt(
     out: Annotated[Path, typer.Option(help="New folder to write.")],
     job: Annotated[str, typer.Option(help="The job's id.")],

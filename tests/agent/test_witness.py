@@ -781,7 +781,6 @@ def test_killed_between_taking_the_keys_it_goes_on_with_the_new_ones(
     four: Consortium, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     four.add(rotated(four))
-    four.witness(ONE).step()
     following = HospitalFolder(four.folders[ONE].path).next_keys()
     assert following is not None
     new = following[Role.COSIGN].public
@@ -809,9 +808,10 @@ def test_new_keys_are_taken_although_the_next_block_waits_for_this_hospital(
 
 
 def test_a_stop_is_for_the_key_that_was_misused(four: Consortium) -> None:
+    misused = key_of(four)
     four.add(rotated(four))
     four.witness(ONE).step()
-    replica_of(four).stop(key_of(four), "a clone signed")
+    replica_of(four).stop(misused, "a clone signed")
     four.add([four.erasure("three")])
     assert ONE in lines_at(four, 3)
 
