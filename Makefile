@@ -5,7 +5,7 @@ BIN := .venv/bin
 export FLWR_TELEMETRY_ENABLED := 0
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-all lint portal bench clean
+.PHONY: demo test test-all soak lint portal bench clean
 
 demo: .venv/installed-all  ## four hospitals learn together, ending with a verified ledger
 	$(BIN)/consortium demo --home $(HOME_DIR) $(ARGS)
@@ -18,6 +18,9 @@ test: lint  ## all tests but the slow ones
 
 test-all: lint  ## the slow tests too
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+soak: .venv/installed-dev  ## 1,000 kills, counted by step: make soak SEED=2 KILLS=200
+	KILLS=$${KILLS:-1000} $(BIN)/python -m pytest -n 0 -s -m slow tests/soak $(ARGS)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -8,21 +8,26 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
+from sqlalchemy.exc import DBAPIError
 
 from consortium.api.app import create_app
 from consortium.coordinator.sequencing import Sequencing
 from consortium.coordinator.view import StoreView
 from consortium.errors import PortInUse
 from consortium.local import open_ledger
+from ledger.errors import DatabaseUnreachable
+from ledger.store import LedgerStore
 
 HOST = "127.0.0.1"
 SOCKET = "api.sock"
 _LONGEST_SOCKET = 107
+_WATCH_S, _PATIENCE = 1.0, 5
 log = logging.getLogger("medpole.serve")
 
 
@@ -38,8 +43,40 @@ def serve(home: Path, port: int | None) -> None:
         sequencing = Sequencing(view, local.keys, lambda code: log.warning("sequencing: %s", code))
         app = create_app(store, local.content, local.models, on_change=sequencing.wake)
         server = _Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="none"), url)
-        with sequencing.running():
+        with sequencing.running(), _watched(store, server) as lost:
             server.run(sockets=[listening])
+        if lost:
+            raise DatabaseUnreachable(
+                "the database has not answered any more", "see HOME/postgres.log, then start again"
+            )
+
+
+@contextmanager
+def _watched(store: LedgerStore, server: uvicorn.Server) -> Iterator[list[str]]:
+    """Ends the server once its database is gone: whoever supervises it starts both again."""
+    lost: list[str] = []
+    stopping = threading.Event()
+
+    def watch() -> None:
+        failures = 0
+        while not stopping.wait(_WATCH_S):
+            try:
+                store.exists()
+                failures = 0
+            except DBAPIError:
+                failures += 1
+            if failures >= _PATIENCE:
+                lost.append("database")
+                server.should_exit = True
+                return
+
+    thread = threading.Thread(target=watch, name="database-watch", daemon=True)
+    thread.start()
+    try:
+        yield lost
+    finally:
+        stopping.set()
+        thread.join()
 
 
 class _Server(uvicorn.Server):

@@ -5,10 +5,10 @@ stand here; who approved stays here too, and on the ledger only as a salted dige
 """
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from hospital_agent.state import connected, transaction
 from ledger.disclosure import Disclosure
 from ledger.entry import Entry, sign_record
 from ledger.keys import SecretKey
@@ -27,18 +27,11 @@ class Approvals:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with self._connect() as connection:
+        with connected(self._path) as connection:
             connection.executescript(_SCHEMA)
 
-    @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self._path, timeout=30)
-        try:
-            connection.execute("PRAGMA synchronous = EXTRA")  # FULL, and the folder too
-            with connection:
-                yield connection
-        finally:
-            connection.close()
+    def _connect(self) -> AbstractContextManager[sqlite3.Connection]:
+        return transaction(self._path)
 
     def approve(
         self, ledger: str, institution: str, change: str, person: str, key: SecretKey
@@ -55,6 +48,12 @@ class Approvals:
             query = "SELECT entry, salt, person FROM handed_in WHERE change = ?"
             entry, salt, name = connection.execute(query, (change,)).fetchone()
         return Entry(entry), Disclosure(salt, name)
+
+    def approved(self, change: str) -> list[str]:
+        """The changes approved here whose digest begins so."""
+        query = "SELECT change FROM handed_in WHERE substr(change, 1, ?) = ?"
+        with self._connect() as connection:
+            return [found for (found,) in connection.execute(query, (len(change), change))]
 
     def keep(self, entry: Entry) -> None:
         """Keeps a change that is handed in."""
@@ -77,7 +76,7 @@ class Approvals:
 
     def erase(self, digest: str) -> bool:
         """Forgets who approved, for good; says whether there was anything."""
-        with self._connect() as connection:
+        with connected(self._path) as connection:
             connection.execute("PRAGMA secure_delete = ON")
             for salt, person in connection.execute(
                 "SELECT salt, person FROM handed_in WHERE salt NOT NULL"

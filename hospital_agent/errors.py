@@ -74,6 +74,10 @@ class ReceiptMissing(AgentError):
     """This hospital's copy does not hold what is to be shown."""
 
 
+class StateFailed(AgentError):
+    """This hospital's own state cannot be read or written."""
+
+
 class ClocksDiffer(AgentError):
     """A block is dated ahead of this hospital's clock."""
 

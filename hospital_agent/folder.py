@@ -95,9 +95,13 @@ class HospitalFolder:
     def next_keys(self, *, make: bool = False) -> KeyRing | None:
         """The keys that wait to come into force, or None; ``make`` makes them."""
         path = self.path / "keys.next"
-        if not path.exists() and not make:
-            return None
-        return KeyRing.open(path, make=make)
+        if not path.exists():
+            if not make:
+                return None
+            unfinished = self.path / "keys.unfinished"  # complete, or not there at all
+            KeyRing.open(unfinished)
+            unfinished.rename(path)
+        return KeyRing.open(path, make=False)
 
     def api_keys(self) -> list[SecretKey]:
         """The keys to show the API: those in force, then those that may be by now."""

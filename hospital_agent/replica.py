@@ -8,7 +8,7 @@ answers with the stored bytes. A block that others made final has no cosignature
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from consortium.rounds.near_copy import EarlierStep
 from consortium.rounds.replay import Checked
 from hospital_agent.errors import ForkRefused
 from hospital_agent.replica_copy import ReplicaCopy, certificate, read_shell
+from hospital_agent.state import connected, transaction
 from ledger.block import Block, Header
 from ledger.chain import Chain
 from ledger.copies import start_before
@@ -59,14 +60,8 @@ class Replica:
         with self._connect() as connection:
             connection.executescript(_SCHEMA)
 
-    @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self._path, timeout=30, isolation_level=None)
-        try:
-            connection.execute("PRAGMA synchronous = EXTRA")  # FULL, and the folder too
-            yield connection
-        finally:
-            connection.close()
+    def _connect(self) -> AbstractContextManager[sqlite3.Connection]:
+        return connected(self._path)
 
     def chain(self, pinned: str | None = None) -> Chain | None:
         """The state after the newest verified block; None before the genesis.
@@ -112,19 +107,10 @@ class Replica:
         Raises:
             ForkRefused: if another block was accepted at this height.
         """
-        header = block.header
-        with self._connect() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                known = _known(connection, header)
-                if not known:
-                    _insert(connection, block, line, checked, frontier)
-                stored = _stored(connection, header)
-                connection.execute("COMMIT")
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-        return stored
+        with transaction(self._path) as connection:
+            if not _known(connection, block.header):
+                _insert(connection, block, line, checked, frontier)
+            return _stored(connection, block.header)
 
     def own_line(self, height: int) -> str | None:
         """The cosignature made here on the block at a height, if any."""

@@ -5,10 +5,11 @@ the stored answer; no second set of commitments is ever signed for one attempt.
 """
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from hospital_agent.state import connected, transaction
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS trained (
@@ -41,18 +42,11 @@ class RoundMemory:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with self._connect() as connection:
+        with connected(self._path) as connection:
             connection.executescript(_SCHEMA)
 
-    @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self._path, timeout=30)
-        try:
-            connection.execute("PRAGMA synchronous = EXTRA")  # FULL, and the folder too
-            with connection:
-                yield connection
-        finally:
-            connection.close()
+    def _connect(self) -> AbstractContextManager[sqlite3.Connection]:
+        return transaction(self._path)
 
     def trained(self, place: Place) -> Trained | None:
         """What was trained and committed to, if anything."""

@@ -94,7 +94,7 @@ def submission_key(record: Record) -> str:
     elif isinstance(record, Approval):
         key += [record.change, record.author]
     elif isinstance(record, Erasure):
-        key.append(record.disclosure)
+        key += [record.disclosure, record.author]
     elif isinstance(record, LedgerRecord):
         round, attempt = getattr(record, "round", None), getattr(record, "attempt", None)
         key += [str(getattr(record, "job", "")), str(round or 0), str(attempt or 0), record.author]

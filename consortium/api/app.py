@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from fastapi import Body, Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError
 
 from consortium.api.tokens import check_token
 from consortium.api.wire import block_to_wire, membership_to_wire
@@ -210,6 +211,17 @@ def create_app(
             return 409
         return 404 if isinstance(error, ContentMissing | LedgerMissing) else 400
 
+    def without_database(_: Request, error: Exception) -> Response:
+        body = {
+            "type": "about:blank",
+            "code": "DatabaseUnreachable",
+            "detail": "the database does not answer",
+            "resolve": "try again; if it stays so, see the coordinator's log",
+            "status": 503,
+        }
+        return JSONResponse(body, 503, media_type="application/problem+json")
+
+    app.add_exception_handler(DBAPIError, without_database)
     app.add_exception_handler(TokenInvalid, problem(lambda _: 401))
     app.add_exception_handler(ConsortiumError, problem(lambda _: 400))
     app.add_exception_handler(LedgerError, problem(ledger_status))

@@ -8,8 +8,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import DBAPIError
-
 from consortium.coordinator.view import StoreView
 from consortium.errors import ConsortiumError
 from consortium.rounds.replay import check_block
@@ -79,7 +77,9 @@ class Sequencing:
             try:
                 while self.step() is not None:
                     pass
-            except (LedgerError, ConsortiumError, DBAPIError) as error:
-                self._on_error(getattr(error, "code", "DatabaseUnreachable"))
+            except Exception as error:  # a full disk, a database away: submissions are kept
+                # Not any `code`: SQLAlchemy's errors have one of their own.
+                coded = isinstance(error, LedgerError | ConsortiumError)
+                self._on_error(str(getattr(error, "code", "")) if coded else type(error).__name__)
             self._woken.wait(_PATIENCE_S)
             self._woken.clear()

@@ -64,13 +64,17 @@ def approve(
     folder = hospital(home)
     chain = ReplicaView(folder).refresh()
     found = [digest for digest in chain.upcoming.proposed if digest.startswith(change)]
+    approvals = Approvals(folder.path / "approvals.sqlite")
+    if not found and len(change) >= 8 and (before := approvals.approved(change)):
+        print_result({"approved": before[0], "what": "it is decided, or has lapsed"}, format)
+        return
     if len(found) != 1 or len(change) < 8:
         raise ChangeUnknown(
             f"{change} names {'no' if not found else 'more than one'} change that is open",
             "see `hospital-agent members list`; give at least 8 digits of its id",
         )
     approver = open_approver(*approver_of(folder, key))
-    entry, disclosure = Approvals(folder.path / "approvals.sqlite").approve(
+    entry, disclosure = approvals.approve(
         chain.ledger, folder.institution, found[0], name, approver
     )
     opened = {"salt": disclosure.salt.hex(), "value": disclosure.value} if disclose else None

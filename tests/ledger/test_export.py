@@ -3,24 +3,33 @@
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from ledger_examples import Consortium
+from ledger_examples import Consortium, coordinator_of
 from sqlalchemy import Engine
+from tampering import Ledger, story
 
 from ledger import canonical
+from ledger.chain import Chain
 from ledger.content import digest
+from ledger.disclosure import Disclosure
 from ledger.errors import (
     ExportExists,
     ExportInvalid,
     GenesisMismatch,
+    HeadNotReached,
     LedgerError,
     LedgerMissing,
     QuorumMissing,
+    RangeInvalid,
 )
 from ledger.export import Exported, export_ledger
 from ledger.keys import KeyRing, Role
 from ledger.manifest import DOMAIN, FILES
+from ledger.note import SignedHead
+from ledger.reading import read_blocks
+from ledger.rendering import write_renderings
 from ledger.store import LedgerStore
 from ledger.verify import verify_export
 
@@ -147,15 +156,149 @@ def test_a_failed_export_leaves_nothing(
     assert list(tmp_path.glob("*out*")) == []
 
 
-# the tamper test
+# from the database, as from memory
+
+
+@pytest.fixture
+def told(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> tuple[LedgerStore, Ledger]:
+    """The ledger of `tampering.story` twice: stored, and in memory."""
+    ledger, store = story(FOUR), LedgerStore(engine)
+    for block, lines in ledger.stored:
+        clock = SimpleNamespace(time=lambda block=block: block.header.time)
+        monkeypatch.setattr("ledger.store.time", clock)
+        if block.header.height == 0:
+            assert store.found(block.entries[0], FOUR.coordinator) == block
+        else:
+            keys = coordinator_of(store.chain().upcoming)
+            assert store.propose(block.entries, keys) == block
+        for line in lines:
+            store.add_cosignature(block.header.height, line)
+    for disclosure in ledger.opened:
+        store.disclose(disclosure)
+    return store, ledger
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_an_export_from_postgresql_is_the_one_from_memory_to_the_byte(
+    told: tuple[LedgerStore, Ledger], tmp_path: Path
+) -> None:
+    store, ledger = told
+    for first, last in [(0, 8), (0, 0), (1, 1), (4, 7), (6, 8), (6, 6)]:
+        expected = ledger.export(tmp_path / f"memory-{first}-{last}", first, last)
+        key = coordinator_of(ledger.states[last].upcoming)[Role.RECORD]
+        with store.snapshot() as snapshot:
+            out = tmp_path / f"{first}-{last}"
+            exported = export_ledger(snapshot, "coordinator", key, out, (first, last))
+        assert written(out) == written(expected)
+        assert (exported.first_height, exported.last_height) == (first, last)
+        found = verify_export(out, FOUR.ledger, ledger.head(last))
+        assert (found.first_height, found.height, found.entries) == (first, last, exported.entries)
+        assert ("start.json" in written(out)) == (first > 0)
+
+
+def test_there_is_no_export_of_blocks_that_are_not_final(
+    told: tuple[LedgerStore, Ledger], tmp_path: Path
+) -> None:
+    store, ledger = told
+    keys = coordinator_of(ledger.upcoming)
+    store.propose([], keys)
+    for heights in [(0, 9), (9, 9), (9, None), (5, 4), (-1, 3), (0, -1), (10, 12)]:
+        with store.snapshot() as snapshot, pytest.raises(RangeInvalid):
+            export_ledger(snapshot, "coordinator", keys[Role.RECORD], tmp_path / "out", heights)
+    assert list(tmp_path.glob("*out*")) == []
+
+
+def test_an_export_says_how_complete_it_is(
+    told: tuple[LedgerStore, Ledger], tmp_path: Path
+) -> None:
+    store, ledger = told
+    keys = coordinator_of(ledger.upcoming)
+    store.propose([], keys)
+    said = {
+        (
+            0,
+            None,
+        ): "all entries of all final blocks from the genesis on; block 9 is pending, left out",
+        (0, 8): "all entries of all final blocks from the genesis on; block 9 is pending, left out",
+        (
+            6,
+            8,
+        ): "all entries of all final blocks from block 6 on, none before it; block 9 is pending, "
+        "left out",
+        (0, 7): "all entries of all blocks from the genesis on, up to block 7; the ledger goes on",
+        (
+            6,
+            7,
+        ): "all entries of all blocks from block 6 on, none before it, up to block 7; the ledger "
+        "goes on",
+    }
+    for number, (heights, sentence) in enumerate(said.items()):
+        with store.snapshot() as snapshot:
+            out = tmp_path / str(number)
+            export_ledger(snapshot, "coordinator", keys[Role.RECORD], out, heights)
+        assert verify_export(out, FOUR.ledger).complete == sentence
+
+
+def test_an_export_holds_what_opens_digests_and_is_not_erased(
+    told: tuple[LedgerStore, Ledger], tmp_path: Path
+) -> None:
+    store, ledger = told
+    kept = [d for d in ledger.opened if d.digest not in ledger.erased()]
+    store.disclose(Disclosure(bytes(32), "Nobody on the ledger"))
+    key = coordinator_of(ledger.upcoming)[Role.RECORD]
+
+    def opened(out: Path) -> set[str]:
+        with store.snapshot() as snapshot:
+            export_ledger(snapshot, "coordinator", key, out)
+        verify_export(out, FOUR.ledger)
+        lines = (out / "disclosures.jsonl").read_bytes().splitlines()
+        return {canonical.loads(line)["value"] for line in lines}
+
+    assert opened(tmp_path / "all") == {d.value for d in kept}
+    assert store.erase(kept[0].digest)
+    assert opened(tmp_path / "fewer") == {d.value for d in kept[1:]}
+
+
+def test_a_member_exports_under_its_own_name(
+    told: tuple[LedgerStore, Ledger], tmp_path: Path
+) -> None:
+    store, _ = told
+    key = FOUR.members["hospital-2"][Role.RECORD]
+    with store.snapshot() as snapshot:
+        export_ledger(snapshot, "hospital-2", key, tmp_path / "own")
+        export_ledger(snapshot, "hospital-3", key, tmp_path / "other's")
+        export_ledger(snapshot, "coordinator", key, tmp_path / "coordinator's")
+    assert verify_export(tmp_path / "own", FOUR.ledger).exporter == "hospital-2"
+    for name in ("other's", "coordinator's"):
+        with pytest.raises(ExportInvalid, match=r"manifest\.sig"):
+            verify_export(tmp_path / name, FOUR.ledger)
+
+
+def test_an_export_does_not_move_while_the_ledger_does(
+    told: tuple[LedgerStore, Ledger], tmp_path: Path
+) -> None:
+    store, ledger = told
+    keys = coordinator_of(ledger.upcoming)
+    with store.snapshot() as snapshot:
+        assert snapshot.newest() == 8
+        store.propose([], keys)
+        export_ledger(snapshot, "coordinator", keys[Role.RECORD], tmp_path / "out")
+    assert written(tmp_path / "out") == written(ledger.export(tmp_path / "memory"))
+
+
+# the tamper test: `test_tampering` has the whole matrix
 
 
 NAMES = (*FILES, "manifest.json", "manifest.sig")
 
 
 def offsets(name: str, size: int) -> Iterator[int]:
-    """Every byte; of the schemas, which only their digest covers, every 97th and the edges."""
-    if name == "schemas.json":
+    """Every byte; of what is compared as a whole (schemas by their digest, the report with one made
+    anew, which takes a verification each), every 97th and the edges."""
+    if name in ("schemas.json", "report.html"):
         yield from sorted({*range(0, size, 97), 1, size - 2, size - 1})
     else:
         yield from range(size)
@@ -216,7 +359,11 @@ def test_a_truncated_file_is_found_wherever_it_is_cut(export: Path, name: str) -
     data = path.read_bytes()
     lines = data.splitlines(keepends=True)
     ends = [len(b"".join(lines[:n])) for n in range(len(lines))]
-    for end in {0, 1, len(data) // 3, len(data) // 2, len(data) - 1, *ends}:
+    some = ends[:: len(ends) // 40 + 1]  # of a report's hundreds
+    for end in {0, 1, len(data) // 3, len(data) // 2, len(data) - 1, *some}:
+        if not 0 <= end < len(data):  # there are no disclosures here: test_tampering cuts some
+            assert name == "disclosures.jsonl"
+            continue
         path.write_bytes(data[:end])
         refused(export, name, "blocks.jsonl", "entries.jsonl")
 
@@ -321,11 +468,26 @@ def test_a_cut_at_an_older_final_block_is_an_older_ledger_and_needs_the_coordina
     for name in ("blocks.jsonl", "entries.jsonl", "entries.csv"):
         lines = (cut / name).read_bytes().splitlines(keepends=True)
         (cut / name).write_bytes(b"".join(lines[:-1]))
+    refused(cut, "report.html")  # it is the whole ledger's
+    write_renderings(cut, chain_of(cut), 0)
     refused(cut, "manifest.json")
     manifest = canonical.loads((cut / "manifest.json").read_bytes())
     write_manifest(cut, {**manifest, "last_height": 2, "entries": 3}, FOUR.coordinator)
     sign_manifest(cut, FOUR.coordinator)
     assert verify_export(cut, FOUR.ledger).height == 2
+    newest = list(read_blocks(export))[-1]
+    head = SignedHead(newest[0].checkpoint, (newest[0].signature, *newest[1]))
+    assert verify_export(export, FOUR.ledger, head).reaches_head == 3
+    with pytest.raises(HeadNotReached, match="height 2; the head given is of height 3"):
+        verify_export(cut, FOUR.ledger, head)
+
+
+def chain_of(folder: Path) -> Chain:
+    (first, _), *rest = read_blocks(folder)
+    chain = Chain.begin(first)
+    for block, _ in rest:
+        chain.follow(block)
+    return chain
 
 
 @pytest.mark.parametrize(

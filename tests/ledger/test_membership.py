@@ -1019,8 +1019,7 @@ def test_a_missing_or_surplus_decision_is_seen_at_once_or_at_the_next_block(
     with pytest.raises(BlockInvalid, match="names a membership that the changes do not give"):
         history.resume(height + 1, history.changes(height)[:-1])
     with pytest.raises(LedgerError):
-        surplus = history.resume(height - 1, changes)
-        surplus.follow(history.blocks[height])
+        history.resume(height - 1, changes).follow(history.blocks[height])
 
 
 FORGED: dict[str, Callable[[Entry], Entry]] = {
