@@ -25,7 +25,7 @@ from ledger.keys import Role
 from ledger.membership import Membership
 from ledger.merkle import Frontier
 from ledger.note import Checkpoint, SignatureLine, verify_cosignature, verify_note
-from ledger.records import Genesis, MemberForm, Policy
+from ledger.records import Approval, Change, Genesis, MemberForm, Policy
 
 NO_CERTIFICATE = certificate_hash(())
 _MEMBERSHIP_TYPES = ("change", "approval")
@@ -111,6 +111,8 @@ class Chain:
 
     def _replay(self, changes: Iterable[Entry]) -> None:
         for entry in changes:
+            if not isinstance(entry.record, Change | Approval):
+                raise _invalid(f"a {entry.record.type} is no change of the membership")
             self.upcoming.check_entry(entry)
             self._go_on(self.upcoming.after([entry.record]))
 

@@ -30,6 +30,10 @@ FILES = (
 )  # fmt: skip
 START = "start.json"
 FOLDERS = ("content", "models")
+_TYPES = {
+    "ledger": str, "exporter": str, "first_height": int, "last_height": int, "entries": int,
+    "complete": str, "files": dict,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,11 @@ class Manifest:
             version, kind = content.pop("v"), content.pop("type")
             files = {str(name): FileDigest(**found) for name, found in content["files"].items()}
             manifest = Manifest(**{**content, "files": files})
-            known = (version, kind) == (1, "export") and manifest.data() == data
+            known = (
+                (version, kind) == (1, "export")
+                and manifest.data() == data
+                and {name: type(value) for name, value in content.items()} == _TYPES
+            )
         except (CanonicalInvalid, AttributeError, TypeError, KeyError):
             known = False
         if not known:

@@ -26,7 +26,10 @@ from ledger.records import (
     Approval,
     Change,
     Enrol,
+    Erasure,
     Genesis,
+    Job,
+    JobEnd,
     KeyForm,
     LedgerRecord,
     MemberForm,
@@ -34,6 +37,7 @@ from ledger.records import (
     Record,
     Reinstate,
     Remove,
+    Result,
     Rotate,
     RotateCoordinator,
     SetPolicy,
@@ -43,6 +47,7 @@ from ledger.records import (
 )
 
 COORDINATOR_ROLES = (Role.RECORD, Role.COSIGN)
+_BY_COORDINATOR = (Change, Erasure, Job, JobEnd, Result)
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ class Membership:
 
     def _author_key(self, record: Record) -> PublicKey:
         role = Role.APPROVAL if isinstance(record, Approval) else Role.RECORD
-        if record.author == COORDINATOR and role is Role.RECORD:
+        if record.author == COORDINATOR and isinstance(record, _BY_COORDINATOR):
             return self.coordinator_key(role)
         member = self.members.get(record.author)
         if member is None:

@@ -100,7 +100,7 @@ def verify_proof(text: str, pinned: str | None = None) -> Proved:
 def _extra(data: bytes) -> tuple[Entry, list[Entry], Header, Entry]:
     try:
         content: Any = canonical.loads(data)
-        if content["v"] != 1 or len(content) != 5:
+        if type(content["v"]) is not int or content["v"] != 1 or len(content) != 5:
             raise _invalid("its extra data are of another version")
         return (
             Entry(content["genesis"].encode()),

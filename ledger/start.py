@@ -11,7 +11,7 @@ from ledger import canonical
 from ledger.block import Header
 from ledger.chain import Chain
 from ledger.entry import Entry
-from ledger.errors import CanonicalInvalid, ExportInvalid
+from ledger.errors import ExportInvalid, LedgerError
 from ledger.merkle import Frontier
 
 
@@ -56,7 +56,7 @@ class Start:
             exact = content["v"] == 1 and start.data() == data
         except (AttributeError, TypeError, KeyError, ValueError):
             exact = False
-        except CanonicalInvalid:
+        except LedgerError:
             exact = False
         if (
             not exact

@@ -24,8 +24,8 @@ from ledger.disclosure import Disclosure
 from ledger.entry import Entry
 from ledger.errors import (
     CosignatureConflict,
+    LedgerError,
     LedgerMissing,
-    QuorumMissing,
     RecordInvalid,
     SequenceConflict,
 )
@@ -117,7 +117,7 @@ class LedgerStore:
                 self._chain = chain
             except BaseException as error:
                 self._chain = None  # re-read what the database really holds
-                if isinstance(error, IntegrityError | psycopg2.IntegrityError | QuorumMissing):
+                if isinstance(error, IntegrityError | psycopg2.IntegrityError | LedgerError):
                     stored = self._stored_before(entries)
                     if stored is not None:
                         return stored

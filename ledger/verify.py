@@ -25,7 +25,7 @@ from ledger.block import Block, Header
 from ledger.chain import Chain
 from ledger.disclosure import Disclosure
 from ledger.entry import Entry, naming_type
-from ledger.errors import HeadDiffers, HeadNotReached, LedgerError
+from ledger.errors import HeadDiffers, HeadNotReached, LedgerError, RangeInvalid
 from ledger.keys import Role
 from ledger.manifest import START, FileDigest, Manifest, check_signature, files_in, invalid
 from ledger.membership import Membership
@@ -89,12 +89,8 @@ def verify_export(
         run.check_rest_of_renderings(chain)
     _check_disclosures(folder, run.approvers, run.erased)
     manifest = _check_manifest(folder, names, chain, run)
-    if head is not None and not run.head_reached:
-        raise HeadNotReached(
-            f"the export ends at height {chain.header.height}; the head given is of height "
-            f"{head.checkpoint.height}: what came after was cut off",
-            "ask for an export that reaches it",
-        )
+    if head is not None:
+        _check_head(head, run, chain.header.height)
     return Verified(
         ledger=chain.ledger,
         pinned=pinned is not None,
@@ -178,7 +174,7 @@ class _Run:
     blocks: int = 0
     entries: int = 0
     fewest: int = 0
-    head_reached: bool = False
+    at_head: Membership | None = None
     report_compared: bool = True
     tally: Tally = field(default_factory=Tally)
     approvers: set[str] = field(default_factory=set)
@@ -240,6 +236,7 @@ class _Run:
             error.what = f"{START}: {error.what}"
             raise
         self.first = chain.header.height + 1
+        self._reach(chain)
         self._note(start.changes)
         return chain
 
@@ -253,10 +250,19 @@ class _Run:
         self.blocks += 1
         self.entries += len(block.entries)
         self._note(block.entries)
-        if self.head is not None and self.head.checkpoint.height == block.header.height:
-            _check_head(self.head, chain)
-            self.head_reached = True
+        self._reach(chain)
         return chain
+
+    def _reach(self, chain: Chain) -> None:
+        """Compares the head given with the block at its height."""
+        if self.head is None or self.head.checkpoint.height != chain.header.height:
+            return
+        if self.head.checkpoint != chain.checkpoint:
+            raise HeadDiffers(
+                f"the head given names another block at height {chain.header.height}",
+                "keep both: signed by the same keys, they prove that the ledger was forked",
+            )
+        self.at_head = chain.membership
 
     def _note(self, entries: tuple[Entry, ...]) -> None:
         for entry in naming_type(entries, "approval", "erasure"):
@@ -326,22 +332,35 @@ class _Run:
         return error
 
 
-def _check_head(head: SignedHead, chain: Chain) -> None:
-    """The head given is this block's, and somebody of this ledger signed it."""
-    if head.checkpoint != chain.checkpoint:
-        raise HeadDiffers(
-            f"the head given names another block at height {head.checkpoint.height}",
-            "keep both: signed by the same keys, they prove that the ledger was forked",
+def _check_head(head: SignedHead, run: _Run, last: int) -> None:
+    """The export reaches the head given, has that very block there, and its signatures hold."""
+    height = head.checkpoint.height
+    if height < run.first - 1:
+        raise RangeInvalid(
+            f"the head given is of height {height}, the export begins at {run.first}",
+            "compare it with an export that begins before it",
         )
-    text = head.checkpoint.text()
-    for line in head.lines:
-        name = SignatureLine.parse(line).name
-        if name == head.checkpoint.origin:
-            verify_note(line, name, chain.membership.coordinator_key(Role.COSIGN), text)
-        elif name in chain.membership.members:
-            verify_cosignature(line, name, chain.membership.members[name].key(Role.COSIGN), text)
-        else:
-            raise invalid(f"the head given is signed by {name[:40]}, who is not in force there")
+    if run.at_head is None:
+        raise HeadNotReached(
+            f"the export ends at height {last}; the head given is of height {height}: what came "
+            "after was cut off",
+            "ask for an export that reaches it",
+        )
+    checkpoint, membership = head.checkpoint, run.at_head
+    text, names = checkpoint.text(), [SignatureLine.parse(line).name for line in head.lines]
+    try:
+        for name, line in zip(names, head.lines, strict=True):
+            if name == checkpoint.origin:
+                verify_note(line, name, membership.coordinator_key(Role.COSIGN), text)
+            elif name in membership.members:
+                verify_cosignature(line, name, membership.members[name].key(Role.COSIGN), text)
+            else:
+                raise invalid(f"{name[:40]} is not in force there")
+        if len(set(names)) != len(names):
+            raise invalid("somebody signed it twice")
+    except LedgerError as error:
+        error.what = f"the head given: {error.what}"
+        raise
 
 
 def _check_disclosures(folder: Path, approvers: set[str], erased: set[str]) -> None:
@@ -368,7 +387,7 @@ def _check_manifest(folder: Path, names: set[str], chain: Chain, run: _Run) -> M
     stated = (manifest.ledger, manifest.first_height, manifest.last_height, manifest.entries)
     if stated != expected:
         raise invalid("manifest.json: its range or ledger is not that of the blocks")
-    signers = chain.upcoming.members
+    signers = {**chain.upcoming.suspended, **chain.upcoming.members}
     if manifest.exporter == COORDINATOR:
         key = chain.upcoming.coordinator_key(Role.RECORD)
     elif manifest.exporter in signers:

@@ -304,6 +304,7 @@ def offsets(name: str, size: int) -> Iterator[int]:
         yield from range(size)
 
 
+@pytest.mark.slow
 def test_every_changed_byte_is_found_and_placed(engine: Engine, tmp_path: Path) -> None:
     store = fill(engine, ONE, 1)
     export = write_export(store, ONE, tmp_path / "export").folder
