@@ -19,8 +19,9 @@ test: lint  ## all tests but the slow ones
 test-all: lint  ## the slow tests too
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
-soak: .venv/installed-dev  ## 1,000 kills, counted by step: make soak SEED=2 KILLS=200
+soak: .venv/installed-dev  ## 1,000 kills, counted by step (SEED=2 KILLS=200), 10,000 schedules, every byte
 	KILLS=$${KILLS:-1000} $(BIN)/python -m pytest -n 0 -s -m slow tests/soak $(ARGS)
+	$(BIN)/python -m pytest -n auto -m slow tests/agent/test_lying.py tests/ledger $(ARGS)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

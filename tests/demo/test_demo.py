@@ -1,11 +1,13 @@
 """The main job, end to end, as the installed command runs it."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from demo_command import ROUNDS, Demo, consortium
+from demo_command import CONSORTIUM, ROUNDS, Demo, consortium
 
 KEYS = {
     "dataset", "rounds", "hospitals", "federated", "nonprivate", "ledger", "seconds",
@@ -73,6 +75,36 @@ def test_every_round_of_the_export_is_derived_anew(demo: Demo, tmp_path: Path) -
     verified = json.loads(done.stdout)
     assert verified["rounds_derived"] == ROUNDS * verified["jobs"]
     assert verified["reveals_checked"] == 4 * verified["rounds_derived"]
+
+
+def test_a_hospital_proves_its_part_and_its_credits_from_its_own_copy(
+    demo: Demo, tmp_path: Path
+) -> None:
+    """To somebody who has two small files, the fingerprint, and one other file: the verifier."""
+    ledger, folder = demo.report["ledger"]["id"], demo.home / "hospitals" / "hospital-2"
+    out = tmp_path / "receipt"
+    agent = str(CONSORTIUM.with_name("hospital-agent"))
+    arguments = ["ledger", "receipt", "--home", str(folder), "--round", "2", "--out", str(out)]
+    done = subprocess.run(
+        [agent, *arguments, "--job", "breast-cancer-1", "--format", "json"],
+        capture_output=True, text=True, timeout=100, check=True,
+    )  # fmt: skip
+    receipt = json.loads(done.stdout)
+    assert (receipt["institution"], receipt["round"]) == ("hospital-2", 2)
+    alone = tmp_path / "verify.py"
+    alone.write_text(consortium("ledger", "verifier").stdout)
+    types = {}
+    for name in ("contribution", "credits"):
+        file = out / f"{name}.tlog-proof"
+        proved = consortium("ledger", "verify", file, "--genesis", ledger, "--format", "json")
+        types[name] = json.loads(proved.stdout)["record"]
+        for pinned, status in ((ledger, 0), ("0" * 64, 1)):
+            run = [sys.executable, "-I", str(alone), str(file), "--genesis", pinned]
+            assert subprocess.run(run, capture_output=True, timeout=60).returncode == status
+    contribution = types["contribution"]
+    assert (contribution["type"], contribution["author"]) == ("proof", "hospital-2")
+    own = next(o for o in types["credits"]["proofs"] if o["institution"] == "hospital-2")
+    assert own["credits"] <= receipt["credits"]
 
 
 def test_private_keys_stay_private(demo: Demo) -> None:

@@ -226,7 +226,7 @@ def test_a_coordinator_that_swaps_an_update(play: Play) -> None:
     entries = play.block()
     first, second = (e.record.body()["update"] for e in play.records.proofs[:2])
     play.view.updates[first] = play.view.updates[second]
-    play.refused(entries, "do not follow")
+    play.refused(entries, "is called Accepted; it is not")
 
 
 @pytest.mark.parametrize(("round", "attempt"), [(2, 1), (11, 1), (1, 2), (1, 7)])
