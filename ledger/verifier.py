@@ -48,7 +48,7 @@ RESOLVE = {
     "FileNotListed": "take out what the exporter did not sign for",
     "LineTorn": "the copy stopped early: copy the export again",
     "GenesisDiffers": "compare the fingerprint with the founders: this is another ledger",
-    "HeadInvalid": "give the note as `hospital-agent head` printed it",
+    "HeadInvalid": "give the note as `hospital-agent ledger head` printed it",
     "HeadNotReached": "ask for an export up to that head: newer blocks were cut off here",
     "HeadBeforeExport": "ask for an export that holds the head's height",
     "HeadDiffers": "two histories: keep the export and the head, and tell every member",

@@ -156,7 +156,7 @@ STEPS = [
     *_steps(
         "approval",
         ("before it is stored", "before", f"{_APPROVALS}.approve"),
-        ("inserted", "before", "sqlite:leave", f"{_APPROVALS}.approve"),
+        ("inserted", "before", "sqlite:COMMIT", f"{_APPROVALS}.approve"),
         ("stored", "after", f"{_APPROVALS}.approve"),
         ("before it is sent", "before", f"{_API}.submit"),
         ("sent", "after", f"{_API}.submit"),
