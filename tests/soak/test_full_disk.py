@@ -93,6 +93,7 @@ def test_a_database_without_space(consortium: Consortium, small_disks: SmallDisk
     _finish(consortium, checks, known)
 
 
+@pytest.mark.slow
 def test_a_database_without_space_for_a_block(
     consortium: Consortium, small_disks: SmallDisks
 ) -> None:

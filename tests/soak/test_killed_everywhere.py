@@ -48,8 +48,10 @@ def test_half_made_new_keys(consortium: Consortium) -> None:
 @pytest.mark.parametrize(
     ("proposed", "taken"),
     [
-        ("keys proposed: first key begun", "keys taken: before"),
-        ("keys proposed: kept", "keys taken: old keys retired"),
+        pytest.param(
+            "keys proposed: first key begun", "keys taken: before", marks=pytest.mark.slow
+        ),
+        pytest.param("keys proposed: kept", "keys taken: old keys retired", marks=pytest.mark.slow),
     ],
 )
 def test_new_keys(proposed: str, taken: str, consortium: Consortium) -> None:
