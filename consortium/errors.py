@@ -72,3 +72,7 @@ class EnrolmentInvalid(ConsortiumError):
 
 class PortInUse(ConsortiumError):
     """Another program listens on the port asked for."""
+
+
+class GenesisInvalid(ConsortiumError):
+    """A genesis, or a founder's signature on it, is not what it must be."""

@@ -30,7 +30,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from consortium.enrolment import check_member
-from consortium.errors import ConsortiumError, EnrolmentInvalid, HomeMismatch, OptionInvalid
+from consortium.errors import (
+    EnrolmentInvalid,
+    GenesisInvalid,
+    HomeMismatch,
+    OptionInvalid,
+)
 from consortium.simulation.home import Home, open_home, write_json
 from ledger.chain import ledger_id
 from ledger.entry import Entry, assemble, record_signature
@@ -51,10 +56,6 @@ from ledger.records import (
 from ledger.verify import verify_export
 
 DEFAULT_CREDITS = {"pool": 1000, "verdicts": 200, "learner_bonus": 100, "window": 5}
-
-
-class GenesisInvalid(ConsortiumError):
-    """A genesis, or a founder's signature on it, is not what it must be."""
 
 
 @dataclass(frozen=True)

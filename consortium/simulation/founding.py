@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from consortium.coordinator.view import StoreView
 from consortium.enrolment import check_member
 from consortium.errors import NotFinal
+from consortium.founding import DEFAULT_CREDITS
 from consortium.simulation.hospital import SimulatedHospital
 from ledger.entry import assemble, record_signature
 from ledger.errors import QuorumMissing
@@ -13,7 +14,7 @@ from ledger.records import CreditPolicy, Genesis, KeyForm, Policy
 
 POLICY = Policy(
     quorum="floor((n+f)/2)+1",
-    credits=CreditPolicy(pool=1000, verdicts=200, learner_bonus=100, window=5),
+    credits=CreditPolicy(**DEFAULT_CREDITS),
 )
 
 
