@@ -33,7 +33,7 @@ from ledger.keys import KeyRing, Role
 from ledger.membership import Membership
 from ledger.note import Checkpoint, SignatureLine, verify_cosignature
 from ledger.records import Approval, Change, Erasure
-from ledger.sequencer import admissible, genesis_block, next_block
+from ledger.sequencer import genesis_block, next_block
 from ledger.snapshot import Snapshot
 
 _SEQUENCER = 0x6D656470  # "medp": the advisory lock that every sequencer takes
@@ -184,15 +184,6 @@ class LedgerStore:
         )
         with self._engine.connect() as connection:
             return [Entry(bytes(body)) for body in connection.execute(query).scalars()]
-
-    def propose_submissions(self, keys: KeyRing) -> Block | None:
-        """The next block over what was handed in and still applies; None where that is nothing.
-
-        Raises:
-            QuorumMissing: if the newest block is not final yet.
-        """
-        entries = admissible(self.chain(), self.submissions())
-        return self.propose(entries, keys) if entries else None
 
     def restore(self, block: Block, cosignatures: Sequence[str], *, pending: bool = False) -> None:
         """Stores a block that was made before, with a quorum's cosignatures on it.

@@ -20,6 +20,7 @@ from ledger.entry import sign_record
 from ledger.keys import KeyRing, Role
 from ledger.records import Erasure
 from ledger.store import LedgerStore
+from tests.ledger.ledger_examples import propose_submissions
 
 _PATIENCE_S = 120.0
 
@@ -60,7 +61,7 @@ def _time_one(store: LedgerStore, keys: KeyRing, number: int) -> float:
     height = store.chain().header.height + 1
     started = time.perf_counter()
     store.submit(sign_record(erasure, [keys[Role.RECORD]]))
-    store.propose_submissions(keys)
+    propose_submissions(store, keys)
     _wait_final(store, height)
     return time.perf_counter() - started
 

@@ -32,7 +32,8 @@ from ledger.records import (
     consent_message,
     possession_message,
 )
-from ledger.sequencer import genesis_block, next_block
+from ledger.sequencer import admissible, genesis_block, next_block
+from ledger.store import LedgerStore
 
 CREATED = 1_750_000_000
 APPROVER = sha256(b"a person").hexdigest()
@@ -260,3 +261,9 @@ def block_on(chain: Chain, *entries: Entry) -> Block:
     """The block that follows, by the coordinator and the members in force."""
     keys = coordinator_of(chain.upcoming)
     return next_block(chain, entries, cosigned(chain), CREATED + 60, keys)
+
+
+def propose_submissions(store: LedgerStore, keys: KeyRing) -> Block | None:
+    """The next block over what was handed in and still applies; None where that is nothing."""
+    entries = admissible(store.chain(), store.submissions())
+    return store.propose(entries, keys) if entries else None

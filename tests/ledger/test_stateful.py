@@ -26,6 +26,7 @@ from ledger_examples import (
     approve,
     keys_of,
     propose,
+    propose_submissions,
     reinstate,
     set_policy,
     suspend,
@@ -315,9 +316,9 @@ class LedgerMachine(RuleBasedStateMachine):
                 entries.append(entry)
         if entries and not self.kept[-1].final:
             with pytest.raises(QuorumMissing):
-                self.stores[which].propose_submissions(FOUR.coordinator)
+                propose_submissions(self.stores[which], FOUR.coordinator)
             return
-        block = self.stores[which].propose_submissions(FOUR.coordinator)
+        block = propose_submissions(self.stores[which], FOUR.coordinator)
         if not entries:
             assert block is None
             return

@@ -14,6 +14,7 @@ from ledger_examples import (
     enrol,
     keys_of,
     propose,
+    propose_submissions,
     suspend,
 )
 from sqlalchemy import Engine, text
@@ -404,41 +405,41 @@ def test_what_is_submitted_waits_for_a_block(engine: Engine, store: LedgerStore)
     assert key.startswith("change/")
     assert store.submit(proposed) == LedgerStore(engine).submit(proposed) == key
     assert store.submissions() == [proposed]
-    block = store.propose_submissions(FOUR.coordinator)
+    block = propose_submissions(store, FOUR.coordinator)
     assert block is not None
     assert block.entries == (proposed,)
     assert store.submissions() == []
     assert store.submit(proposed) == key  # it stands on the ledger
     assert store.submissions() == []
-    assert store.propose_submissions(FOUR.coordinator) is None
+    assert propose_submissions(store, FOUR.coordinator) is None
 
 
 def test_submissions_go_into_blocks_in_their_order(store: LedgerStore) -> None:
     upcoming = store.chain().upcoming
     proposed = propose(upcoming, suspend("hospital-4"))
     store.submit(proposed)
-    store.propose_submissions(FOUR.coordinator)
+    propose_submissions(store, FOUR.coordinator)
     finalise(store)
     approvals = approve(upcoming, proposed, *FOUR.members)
     for entry in approvals:
         store.submit(entry)
     assert store.submissions() == approvals
-    block = store.propose_submissions(FOUR.coordinator)
+    block = propose_submissions(store, FOUR.coordinator)
     assert block is not None
     assert list(block.entries) == approvals[:3]  # the third decides: nothing may follow
     finalise(store)
     assert store.chain().upcoming.members.keys() == {"hospital-1", "hospital-2", "hospital-3"}
     assert store.submissions() == approvals[3:]  # lapsed: it applies to nothing any more
-    assert store.propose_submissions(FOUR.coordinator) is None
+    assert propose_submissions(store, FOUR.coordinator) is None
 
 
 def test_submissions_wait_for_the_block_before(store: LedgerStore) -> None:
     store.propose([FOUR.entry()], FOUR.coordinator)
     store.submit(propose(store.chain().upcoming, suspend("hospital-4")))
     with pytest.raises(QuorumMissing):
-        store.propose_submissions(FOUR.coordinator)
+        propose_submissions(store, FOUR.coordinator)
     finalise(store)
-    assert store.propose_submissions(FOUR.coordinator) is not None
+    assert propose_submissions(store, FOUR.coordinator) is not None
 
 
 def test_what_does_not_hold_is_not_taken_in(store: LedgerStore) -> None:
@@ -501,7 +502,7 @@ def test_an_erasure_is_submitted_once(store: LedgerStore) -> None:
     )
     entry = sign_record(record, [FOUR.members["hospital-2"][Role.RECORD]])
     assert store.submit(entry) == store.submit(entry)
-    block = store.propose_submissions(FOUR.coordinator)
+    block = propose_submissions(store, FOUR.coordinator)
     assert block is not None
     assert block.entries == (entry,)
     with store.snapshot() as snapshot:
