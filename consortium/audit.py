@@ -37,6 +37,7 @@ class RoundsVerified:
 
     jobs: int = 0
     rounds_derived: int = 0
+    attempts_repeated: int = 0
     reveals_checked: int = 0
     verdicts: int = 0
     blocks_without_rounds: int = 0
@@ -47,9 +48,11 @@ class RoundsVerified:
         def count(kind: type[Record]) -> int:
             return sum(isinstance(record, kind) for record in records)
 
+        repeated = sum(isinstance(record, Result) and record.again for record in records)
         return RoundsVerified(
             self.jobs + count(Job),
-            self.rounds_derived + count(Result),
+            self.rounds_derived + count(Result) - repeated,
+            self.attempts_repeated + repeated,
             self.reveals_checked + count(Proof),
             self.verdicts + count(Verdict),
             self.blocks_without_rounds + (count(Result) == 0),

@@ -17,13 +17,15 @@ from consortium.rounds.checks import privacy_terms
 from consortium.tasks.errors import TaskUnknown
 from ledger.content import Weights, model_hash
 from ledger.quorum import quorum
-from ledger.records import Job, MemberForm, Participant, Terms, Thresholds
+from ledger.records import Durations, Job, MemberForm, Participant, Terms, Thresholds
 from privacy.contract import PrivacyTerms
 from privacy.errors import PrivacyError
 from privacy.gaussian import check_claim
 from sml.mapping import MappingGroup, groups_for
 
 FALSE_ALARM = "0.0001"
+DURATIONS = Durations(train=600, close=60, reveal=120, verify=600)
+LONGEST_PHASE_S = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class JobOrder:
     epsilon: Decimal
     delta: Decimal
     seed: int
+    durations: Durations = DURATIONS
 
 
 def make_job(ledger: str, name: str, order: JobOrder, declared_patients: Mapping[str, int]) -> Job:
@@ -74,6 +77,7 @@ def make_job(ledger: str, name: str, order: JobOrder, declared_patients: Mapping
             for institution in sorted(declared_patients)
         ),
         thresholds=Thresholds(false_alarm=FALSE_ALARM, drop=task.harm_tolerance),
+        durations=order.durations,
     )
 
 
@@ -117,6 +121,8 @@ def check_job(job: Job, members: Mapping[str, MemberForm]) -> None:
         raise _invalid("its initial model is not the task's")
     if job.thresholds != Thresholds(false_alarm=FALSE_ALARM, drop=task.harm_tolerance):
         raise _invalid("its thresholds are not the task's")
+    if max(job.durations.model_dump().values()) > LONGEST_PHASE_S:
+        raise _invalid("one of its phases waits longer than seven days")
     if job.average_from != average_from(job.rounds):
         raise _invalid("its rule for the released model is not the task's")
     largest = max(participant.weight for participant in job.participants)

@@ -85,7 +85,7 @@ def write_receipt(copy: ReplicaCopy, institution: str, job: str, round: int, out
     """
     places = copy.places(job, round)
     proof = next((i for i, r in places if isinstance(r, Proof) and r.author == institution), None)
-    result = next(((i, r) for i, r in places if isinstance(r, Result)), None)
+    result = next(((i, r) for i, r in places if isinstance(r, Result) and not r.again), None)
     if proof is None or result is None:
         raise ReceiptMissing(
             f"round {round} of {job} holds no proof by {institution}, or is not known here",

@@ -1,7 +1,8 @@
 """What a hospital must not forget between the phases of a round: one SQLite file, always synced.
 
 A crash between two phases neither loses an update nor trains it twice; a repeated message gets
-the stored answer; no second set of commitments is ever signed for one attempt.
+the stored answer; no second set of commitments is ever signed for one attempt; and a round in which
+this hospital has revealed is never trained for again.
 """
 
 import sqlite3
@@ -78,6 +79,15 @@ class RoundMemory:
         with self._connect() as connection:
             row = connection.execute(query, (*place, type)).fetchone()
         return (str(row[0]), bytes(row[1])) if row else None
+
+    def revealed_before(self, place: Place) -> bool:
+        """Whether a proof was signed in an earlier attempt at this round."""
+        query = (
+            "SELECT count(*) FROM signed WHERE job = ? AND round = ? AND attempt < ? "
+            "AND type = 'proof'"
+        )
+        with self._connect() as connection:
+            return bool(connection.execute(query, place).fetchone()[0])
 
     def keep_signed(self, place: Place, type: str, digest: str, entry: bytes) -> tuple[str, bytes]:
         """Stores it unless one is stored already; returns what is stored."""

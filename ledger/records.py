@@ -289,6 +289,15 @@ class Thresholds(_Form):
     drop: Count
 
 
+class Durations(_Form):
+    """How long each phase of a round waits for answers, in whole seconds."""
+
+    train: Positive
+    close: Positive
+    reveal: Positive
+    verify: Positive
+
+
 class Job(LedgerRecord):
     """A job's contract. Signed by the coordinator."""
 
@@ -305,6 +314,7 @@ class Job(LedgerRecord):
         tuple[Participant, ...], Field(min_length=1, max_length=1000, strict=False)
     ]
     thresholds: Thresholds
+    durations: Durations
 
 
 class RoundRecord(LedgerRecord):
@@ -417,7 +427,10 @@ class Absence(_Form):
 
 
 class Result(RoundRecord):
-    """What a round came to. Every member derives it anew before co-signing."""
+    """What one attempt at a round came to. Every member derives it anew before co-signing.
+
+    ``again``: the round is tried again: too few closed the set, so nothing was revealed.
+    """
 
     type: Literal["result"]
     author: Literal["coordinator"]
@@ -426,6 +439,7 @@ class Result(RoundRecord):
     model_before: Digest
     model_after: Digest
     void: bool
+    again: bool
     proofs: Annotated[tuple[Outcome, ...], Field(max_length=1000, strict=False)]
     fees: Annotated[tuple[Payment, ...], Field(max_length=1000, strict=False)]
     absent: Annotated[tuple[Absence, ...], Field(max_length=1000, strict=False)]
@@ -435,7 +449,10 @@ class Result(RoundRecord):
 
 
 class JobEnd(LedgerRecord):
-    """A job is over; hospitals give back what they had reserved and not spent."""
+    """A job is over; hospitals give back what they had reserved and not spent.
+
+    ``rounds`` counts rounds, not attempts at them.
+    """
 
     type: Literal["job-end"]
     author: Literal["coordinator"]

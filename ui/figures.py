@@ -16,6 +16,16 @@ BASIS_POINTS = 10_000
 LEARNER, OTHER, REJECTED = "learner", "accepted", "rejected"
 
 
+def counted(results: Sequence[Json]) -> list[Json]:
+    """The results of rounds that counted, without attempts that were repeated."""
+    return [result for result in results if not result["again"]]
+
+
+def rounds_done(results: Sequence[Json]) -> int:
+    """How many rounds counted."""
+    return len(counted(results))
+
+
 def proof_rows(results: Sequence[Json]) -> pd.DataFrame:
     """One row for each proof that was judged."""
     rows = [
@@ -43,7 +53,7 @@ def credits_of(result: Json, hospital: str) -> int:
 
 def credit_rows(results: Sequence[Json], hospitals: Sequence[str]) -> pd.DataFrame:
     """Credits of each round and their running sum, for each hospital."""
-    rows = []
+    rows, results = [], counted(results)
     for hospital in hospitals:
         earned = [credits_of(result, hospital) for result in results]
         for result, own, total in zip(results, earned, accumulate(earned), strict=True):
@@ -54,7 +64,7 @@ def credit_rows(results: Sequence[Json], hospitals: Sequence[str]) -> pd.DataFra
 
 
 def round_rows(results: Sequence[Json]) -> pd.DataFrame:
-    """One row for each round, newest first."""
+    """One row for each attempt at a round, newest first."""
     rows = []
     for result in reversed(results):
         codes = [proof["code"] for proof in result["proofs"]]
@@ -68,7 +78,7 @@ def round_rows(results: Sequence[Json]) -> pd.DataFrame:
                 "Learner": result["learner"] or "none",
                 "Learner's score": "none" if best is None else f"{best:.2f}",
                 "Credits": result["minted"],
-                "Model": "unchanged (void)" if result["void"] else result["model_after"][:16],
+                "Model": _model(result),
             }
         )
     return pd.DataFrame(rows)
@@ -110,14 +120,14 @@ def trouble_rows(results: Sequence[Json]) -> pd.DataFrame:
 
 
 def spans(numbers: Sequence[int]) -> str:
-    """Ascending numbers as spans: ``1–3, 5``."""
+    """Ascending numbers, some of them repeated, as spans: ``1–3, 5``."""
     runs: list[list[int]] = []
     for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
+        if runs and number - runs[-1][-1] in (0, 1):
             runs[-1].append(number)
         else:
             runs.append([number])
-    return ", ".join(f"{r[0]}–{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs)
+    return ", ".join(f"{r[0]}–{r[-1]}" if r[-1] > r[0] else str(r[0]) for r in runs)
 
 
 def spend_rows(jobs: Sequence[Json], proofs: Sequence[Json]) -> pd.DataFrame:
@@ -149,6 +159,12 @@ def _outcome(result: Json, proof: Json) -> str:
     if proof["code"] != ACCEPTED:
         return REJECTED
     return LEARNER if result["learner"] == proof["institution"] else OTHER
+
+
+def _model(result: Json) -> str:
+    if result["again"]:
+        return "unchanged (tried again)"
+    return "unchanged (void)" if result["void"] else str(result["model_after"][:16])
 
 
 def _auroc(basis_points: int | None) -> float | None:

@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from ui.api_client import ApiClient, from_environment
+from ui.figures import rounds_done
 
 Json = dict[str, Any]
 _KEPT = 64
@@ -108,7 +109,8 @@ class Snapshot:
         """How far a job is, in words."""
         end = self.ends.get(job["job"])
         if end is None:
-            return f"not ended: {len(self.results(job['job']))} of {job['rounds']} rounds"
+            done = rounds_done(self.results(job["job"]))
+            return f"not ended: {done} of {job['rounds']} rounds"
         return f"{end['status']} after {end['rounds']} of {job['rounds']} rounds"
 
     def _records(self, type: str, job: str | None = None) -> list[Json]:

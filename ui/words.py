@@ -69,6 +69,7 @@ ABSENCE_CODES = {
     "SetSignedAlready": "it had signed another set of commitments for this round",
     "PhaseOutOfOrder": "it was asked for a phase before the one that it needs",
     "ReservationMissing": "it has no privacy budget reserved for this job",
+    "RevealDropped": "it had revealed in an earlier attempt at this round, and reveals once only",
     "InternalError": "an error inside its agent; the agent's log says more",
 }
 

@@ -75,7 +75,8 @@ class StoreView:
                 EarlierStep(proof.author, step)
                 for result in self.results(name)
                 for entry, proof in proofs
-                if isinstance(proof, Proof) and proof.round == result.round
+                if isinstance(proof, Proof)
+                and (proof.round, proof.attempt) == (result.round, result.attempt)
                 for members in [self.store.membership_after(result.base).members]
                 for step in [revealed_step(self, job, result, entry, members)]
                 if step is not None

@@ -27,7 +27,14 @@ from consortium.rounds.checks import (
 )
 from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
 from consortium.rounds.near_copy import EarlierStep
-from consortium.rounds.result import HARMFUL, NO_QUORUM, RoundRecords, derive_result
+from consortium.rounds.result import (
+    HARMFUL,
+    NO_QUORUM,
+    RoundRecords,
+    derive_result,
+    next_place,
+    rounds_done,
+)
 from ledger.content import Weights, digest, model_hash
 from ledger.entry import Entry
 from ledger.quorum import quorum
@@ -53,9 +60,6 @@ from ledger.records import (
 
 _SUBMITTED = (Change, Approval, Erasure)
 _HEADER_BYTES = 65536  # of a safetensors file: generous
-ATTEMPT = 1
-"""A void round counts as a round, so each has one attempt. A second one would let a coordinator
-drop a round whose updates it has seen, and have a friend commit to one of them."""
 
 
 class LedgerView(Protocol):
@@ -216,9 +220,10 @@ def released_model(view: LedgerView, job: Job, results: Sequence[Result]) -> Wei
 
 def _check_end(view: LedgerView, job: Job, end: JobEnd) -> None:
     results = view.results(job.job)
-    finished = len(results) == job.rounds
+    done = rounds_done(results)
+    finished = done == job.rounds
     if (
-        end.rounds != len(results)
+        end.rounds != done
         or finished != (end.status == "finished")
         or end.model != model_hash(released_model(view, job, results))
     ):
@@ -228,7 +233,7 @@ def _check_end(view: LedgerView, job: Job, end: JobEnd) -> None:
 def _check_round(view: LedgerView, job: Job, result: Result, signed: Sequence[Entry]) -> Checked:
     history = view.results(job.job)
     place = (result.round, result.attempt)
-    if place != (len(history) + 1, ATTEMPT) or result.round > job.rounds:
+    if place != next_place(history) or result.round > job.rounds:
         raise _invalid("the round's number or attempt does not follow")
     context = round_context(view, job, result.round, result.attempt)
     records = RoundRecords.sort(signed)

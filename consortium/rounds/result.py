@@ -7,6 +7,9 @@ others say so; its score and its Shapley value are the lower medians of the othe
 the accepted proof with the best score; a tie goes to the lowest VRF proof, which nobody can choose.
 
 The local values behind a median are attested by their validators, not recomputable by others.
+
+An attempt in which fewer members than the quorum closed the set is repeated: no honest hospital can
+have revealed, so it has cost nobody anything. Once a quorum closed, the round counts, void or not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -71,6 +74,19 @@ class RoundRecords:
         return self.commitments + self.refusals + self.closes + self.proofs + self.verdicts
 
 
+def next_place(results: Sequence[Result]) -> tuple[int, int]:
+    """The round and the attempt that come after a job's results, oldest first."""
+    if not results:
+        return 1, 1
+    last = results[-1]
+    return (last.round, last.attempt + 1) if last.again else (last.round + 1, 1)
+
+
+def rounds_done(results: Sequence[Result]) -> int:
+    """How many rounds counted: attempts that were repeated are none."""
+    return sum(not result.again for result in results)
+
+
 def derive_result(
     context: RoundContext,
     records: RoundRecords,
@@ -78,10 +94,10 @@ def derive_result(
     policy: CreditPolicy,
     history: Sequence[Result],
 ) -> tuple[Result, Weights]:
-    """The round's result and the new global model.
+    """The attempt's result and the new global model.
 
     Args:
-        context: the round.
+        context: the attempt at the round.
         records: what hospitals signed.
         examined: checks 1 to 7 on the reveals, recomputed by whoever derives.
         policy: how credits are split.
@@ -134,6 +150,7 @@ def derive_result(
         model_before=model_hash(context.model),
         model_after=model_hash(model),
         void=void,
+        again=len(records.closes) < needed,
         proofs=tuple(
             Outcome(
                 institution=name,
@@ -175,7 +192,8 @@ def _averages(
     policy: CreditPolicy,
     history: Sequence[Result],
 ) -> dict[str, int]:
-    recent = history[-(policy.window - 1) :] if policy.window > 1 else []
+    rounds = [result for result in history if not result.again]
+    recent = rounds[-(policy.window - 1) :] if policy.window > 1 else []
     past = [outcome for result in recent for outcome in result.proofs if outcome.code == ACCEPTED]
     return {
         name: (shapley[name] or 0)

@@ -37,6 +37,7 @@ MEANINGS = {
     "NotAMember": "the institution does not take part in the job",
     "PolicyRefused": "its own policy does not allow the job",
     "PrivacyClaimInvalid": "what it declares to have spent is not what the contract costs",
+    "RevealDropped": "it has revealed in an earlier attempt at this round, and reveals once only",
     "SignatureInvalid": "not signed with the institution's key",
     "StepTooLarge": "further from the current model than the contract's terms allow",
     "UpdateMalformed": "its tensors are not those of the model",
@@ -83,6 +84,8 @@ def job_section(job: str, tally: Tally, sums: Mapping[str, Sums]) -> Html:
     facts: list[tuple[str, object]] = [("Status", _status(tally, job))]
     title = f"Job {job}"
     done = f"{rounds['done']:,} with a new model, {rounds['void']:,} void"
+    if rounds["again"]:
+        done += f", {rounds['again']:,} tried again"
     if contract:
         title += f": {contract.task}"
         done += f", of {contract.rounds:,} in the contract"
@@ -106,7 +109,7 @@ def job_section(job: str, tally: Tally, sums: Mapping[str, Sums]) -> Html:
             [_proof_row(name, sums[name]) for name in names],
         ),
         credit_table("Credits of this job", sums),
-        _round_table([r for r in tally.rounds if r.job == job], rounds["done"] + rounds["void"]),
+        _round_table([r for r in tally.rounds if r.job == job], rounds.total()),
         id=job,
     )  # fmt: skip
 
@@ -153,14 +156,15 @@ def _round_table(rounds: list[Round], total: int) -> Html:
     rows = [
         (
             f"{r.round:,}", r.height, r.accepted, r.rejected, r.undecided, r.absent, r.learner,
-            r.minted, "void" if r.void else "",
+            r.minted, "" if r.state == "done" else r.state,
         )
         for r in rounds
     ]  # fmt: skip
     part = f"the newest {len(rounds):,} of {total:,}" if total > len(rounds) else "all of them"
     head = ("Round", "Block", *map(str.capitalize, _ROUND), "Absent", "Learner", "Credits", "")
     caption = f"Rounds one by one, {part}. Absent: from one phase or more"
-    return joined(_columns(rounds[-COLUMNS:]), table_of(caption, head, rows))
+    counted = [r for r in rounds if r.state != "again"]
+    return joined(_columns(counted[-COLUMNS:]) if counted else "", table_of(caption, head, rows))
 
 
 def _columns(rounds: list[Round]) -> Html:
@@ -195,7 +199,8 @@ def codes_section(tally: Tally) -> Html:
         tag_of(
             "p", "An accepted proof says that this institution submitted this update for this "
             "round, that it starts from the current model, lies within reach of it and is no copy "
-            "that the checks could tell, and how it scored for others. A void round has none.",
+            "that the checks could tell, and how it scored for others. A void round has none. A "
+            "round is tried again where too few closed the set, so that nothing was revealed.",
         ),
         facts_of(*((code, MEANINGS.get(code, other)) for code in codes[:100])),
     )  # fmt: skip

@@ -53,7 +53,7 @@ class _End(NamedTuple):
 
 
 class Round(NamedTuple):
-    """What a report shows of one round."""
+    """What a report shows of one attempt at a round. ``state``: as in `round_state`."""
 
     job: str
     round: int
@@ -64,7 +64,7 @@ class Round(NamedTuple):
     absent: int
     learner: str
     minted: int
-    void: bool
+    state: str
 
 
 class Proposal(NamedTuple):
@@ -140,7 +140,7 @@ class Tally:
         def count(institution: str, what: str, code: str, by: int = 1) -> None:
             self.counts[result.job, institution, what, code] += by
 
-        count("", "rounds", "void" if result.void else "done")
+        count("", "rounds", round_state(result))
         count("", "minted", "credits", result.minted)
         for outcome in result.proofs:
             count(outcome.institution, "proofs", outcome.code)
@@ -156,7 +156,7 @@ class Tally:
         self.rounds.append(
             Round(
                 result.job, result.round, header.height, accepted, rejected.total(), undecided,
-                len(result.absent), result.learner or "", result.minted, result.void,
+                len(result.absent), result.learner or "", result.minted, round_state(result),
             )
         )  # fmt: skip
 
@@ -173,6 +173,13 @@ class Tally:
         self.spent.update(later.spent)
         self.proposals.update(later.proposals)
         self.approvals.extend(later.approvals)
+
+
+def round_state(result: Result) -> str:
+    """Whether a round counts with a new model, counts without one, or is tried again."""
+    if result.again:
+        return "again"
+    return "void" if result.void else "done"
 
 
 def _contract(job: Job) -> Contract:

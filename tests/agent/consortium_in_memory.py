@@ -130,6 +130,7 @@ class Consortium:
     witnesses: dict[str, Witness] = field(default_factory=dict)
     records: RoundRecords = field(default_factory=RoundRecords)
     updates: dict[str, bytes] = field(default_factory=dict)
+    attempt: int = 1
 
     @property
     def newest(self) -> Chain:
@@ -219,12 +220,12 @@ class Consortium:
 
     def context(self, round: int = 1) -> RoundContext:
         view = ReplicaView(next(iter(self.folders.values())))
-        return round_context(view, self.job, round, 1)
+        return round_context(view, self.job, round, self.attempt)
 
     def request(self, phase: Phase, round: int = 1) -> Request:
         """What an honest coordinator asks, given what it has heard."""
         records, base = self.records, self.newest.header.hash
-        request = Request(phase, self.job.job, round, 1, base)
+        request = Request(phase, self.job.job, round, self.attempt, base)
         if phase is Phase.CLOSE:
             lines = tuple(self.api.cosignatures[self.newest.header.height].values())
             return replace(request, entries=data(records.commitments), cosignatures=lines)

@@ -39,6 +39,7 @@ BODIES: list[dict[str, Any]] = [
         "initial_model": D, "average_from": 6,
         "participants": [{"institution": "hospital-1", "weight": 130, "terms": TERMS}],
         "thresholds": {"false_alarm": "0.0001", "drop": 1500},
+        "durations": {"train": 600, "close": 60, "reveal": 120, "verify": 600},
     },
     {**PLACE, "type": "commitment", "base": D, "model": D, "commitment": D},
     {**PLACE, "type": "refusal", "code": "BudgetExceeded"},
@@ -50,7 +51,7 @@ BODIES: list[dict[str, Any]] = [
     {**PLACE, "type": "verdict", "digest": D, "reveals": D, "findings": [FINDING]},
     {
         **OURS, "type": "result", "base": D, "digest": None, "model_before": D, "model_after": D,
-        "void": False,
+        "void": False, "again": False,
         "proofs": [
             {"institution": "hospital-1", "code": "Accepted", "score": None, "shapley": 25,
              "average": -50, "credits": 700},
@@ -148,7 +149,7 @@ def test_an_unknown_or_missing_field_is_refused_at_every_level(body: dict[str, A
 def test_no_field_takes_a_float_a_text_or_another_type(body: dict[str, Any]) -> None:
     for path in paths(body):
         for value in (1.5, True, -(10**20), "<b>free text</b>", "a\n", [1], {"a": 1}, b"x"):
-            if path[-1] not in ("harmful", "void") or value is not True:
+            if path[-1] not in ("harmful", "void", "again") or value is not True:
                 with pytest.raises(RecordInvalid):
                     parse_record(changed(body, path, value))
 

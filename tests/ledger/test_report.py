@@ -64,6 +64,7 @@ def job(chain: Chain, name: str, names: Iterable[str] = HOSPITALS, **changed: An
         "type": "job", "job": name, "task": "breast-cancer", "task_fingerprint": "ab" * 32,
         "rounds": 3, "seed": 0, "initial_model": "00" * 32, "average_from": 2,
         "participants": participants, "thresholds": {"false_alarm": "0.0001", "drop": 1500},
+        "durations": {"train": 600, "close": 60, "reveal": 120, "verify": 600},
     }  # fmt: skip
     return signed(chain, "coordinator", **{**body, **changed})
 
@@ -100,12 +101,13 @@ def result(
     learner: str | None = None,
     bonus: int = 0,
     absent: Sequence[tuple[str, str, str]] = (),
+    again: bool = False,
 ) -> Entry:
     paid = fees or {}
     return signed(
         chain, "coordinator", type="result", job=job, round=round, attempt=1, base="11" * 32,
         digest="22" * 32, model_before="33" * 32, model_after="44" * 32,
-        void=not any(p["code"] == "Accepted" for p in proofs), proofs=list(proofs),
+        void=not any(p["code"] == "Accepted" for p in proofs), again=again, proofs=list(proofs),
         fees=[{"institution": n, "credits": c} for n, c in paid.items()],
         absent=[{"institution": n, "phase": p, "code": c} for n, p, c in absent],
         learner=learner, bonus=bonus,
@@ -425,6 +427,30 @@ def test_rounds_are_listed_one_by_one() -> None:
     ]
     columns = [attributes for tag, attributes in PAGE.tags if tag == "svg"][-1]
     assert "rounds 1 to 3" in str(columns["aria-label"])
+
+
+def test_an_attempt_that_is_repeated_is_no_round() -> None:
+    ledger = Ledger()
+    chain, put = ledger.chain, ledger.put
+    put(job(chain, "job-1"))
+    absent = [("hospital-3", "close", "NoAnswer"), ("hospital-4", "close", "NoAnswer")]
+    put(result(chain, "job-1", 1, [], absent=absent, again=True))
+    alone = ledger.page()
+    assert alone.fact("Rounds") == [
+        "0", "0 with a new model, 0 void, 1 tried again, of 3 in the contract",
+    ]  # fmt: skip
+    assert not [tag for tag, attributes in alone.tags if attributes.get("class") == "columns"]
+    put(result(chain, "job-1", 1, [outcome("hospital-1", credits=1000)]))
+    put(result(chain, "job-1", 2, []))
+    page = ledger.page()
+    assert page.fact("Rounds") == [
+        "2", "1 with a new model, 1 void, 1 tried again, of 3 in the contract",
+    ]  # fmt: skip
+    assert [(row[0], row[-1]) for row in page.table("Rounds one by one, all of them")] == [
+        ("1", "again"), ("1", ""), ("2", "void"),
+    ]  # fmt: skip
+    assert page.table("Jobs, the oldest first")[0][2:4] == ["1", "1"]
+    assert "RevealDropped" in jobs.MEANINGS
 
 
 def test_codes_are_explained() -> None:

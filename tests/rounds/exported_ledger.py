@@ -31,7 +31,7 @@ from consortium.audit import ExportView
 from consortium.contract import initial_model
 from consortium.rounds.checks import Examined, RoundContext, examine
 from consortium.rounds.replay import check_block, released_model, round_context
-from consortium.rounds.result import RoundRecords, derive_result
+from consortium.rounds.result import RoundRecords, derive_result, next_place, rounds_done
 from ledger.block import Block, Header
 from ledger.chain import Chain, ledger_id
 from ledger.content import Weights, digest, model_hash
@@ -183,7 +183,7 @@ class Ledger:
         results = self.view.results(job.job)
         body = {
             "v": 1, "type": "job-end", "ledger": self.id, "author": "coordinator", "job": job.job,
-            "status": status, "rounds": len(results),
+            "status": status, "rounds": rounds_done(results),
             "model": self.keep_model(released_model(self.view, job, results)),
         }  # fmt: skip
         return self.sign(JobEnd.model_validate({**body, **changed}))
@@ -197,7 +197,7 @@ class Ledger:
         ``steps`` are taken instead of new ones: h1 for hospital-1.
         """
         job = self.view.jobs()[-1]
-        context = round_context(self.view, job, len(self.view.results(job.job)) + 1, 1)
+        context = round_context(self.view, job, *next_place(self.view.results(job.job)))
         shown: dict[str, Submission] = {}
         for name in names(4):
             step = steps.get(f"h{name[-1]}")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rounds_examples
-from exported_ledger import Ledger, as_accepted, audited, rotate, with_codes
+from exported_ledger import Ledger, Played, as_accepted, audited, rotate, with_codes
 from rounds_examples import (
     Submission,
     honest_step,
@@ -79,6 +79,29 @@ def test_jobs_with_a_rotation_between_their_rounds_hold(ledger: Ledger, tmp_path
         jobs=2, rounds_derived=3, reveals_checked=12, verdicts=12, blocks_without_rounds=6
     )
     assert seen == [(height, 8) for height in range(9)]
+
+
+def too_few_closed(ledger: Ledger, closes: int = 2) -> Played:
+    played = ledger.play()
+    kept = replace(played.records, closes=played.records.closes[:closes], proofs=(), verdicts=())
+    return Played(played.context, kept, {})
+
+
+def test_attempts_before_a_round_hold_and_are_told_apart(ledger: Ledger, tmp_path: Path) -> None:
+    for _ in range(2):
+        ledger.add(*ledger.round(too_few_closed(ledger)))
+    ledger.add(*ledger.round(ledger.play()))
+    ledger.add(ledger.end("stopped"))
+    out = ledger.export(tmp_path / "export")
+    assert verify_rounds(out) == RoundsVerified(
+        jobs=1, rounds_derived=1, attempts_repeated=2, reveals_checked=4, verdicts=4,
+        blocks_without_rounds=3,
+    )  # fmt: skip
+
+
+def test_a_quorum_that_repeats_a_round_that_a_quorum_closed(ledger: Ledger) -> None:
+    ledger.lie(*ledger.round(too_few_closed(ledger, closes=3), again=True))
+    caught(ledger, RoundInvalid, "again do not follow")
 
 
 def test_a_ledger_without_rounds_needs_no_contents(ledger: Ledger, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from rounds_examples import (
     in_round,
     keys_of,
     make_context,
+    make_example_job,
     member_form,
     names,
     reveal_all,
@@ -31,11 +32,23 @@ from consortium.rounds.checks import Reveal, RoundContext, examine
 from consortium.rounds.commitment import closed_set_digest
 from consortium.rounds.near_copy import EarlierStep
 from consortium.rounds.replay import check_block, check_record, round_context
-from consortium.rounds.result import RoundRecords, derive_result
+from consortium.rounds.result import RoundRecords, derive_result, next_place, rounds_done
 from ledger.content import Weights, digest, model_hash
 from ledger.entry import Entry, sign_record
+from ledger.errors import RecordInvalid
 from ledger.keys import Role
-from ledger.records import Job, JobEnd, MemberForm, Outcome, Policy, Proof, Refusal, Result
+from ledger.records import (
+    Durations,
+    Job,
+    JobEnd,
+    MemberForm,
+    Outcome,
+    Policy,
+    Proof,
+    Refusal,
+    Result,
+    parse_record,
+)
 
 BASE = "3d" * 32
 POLICY = Policy(quorum="floor((n+f)/2)+1", credits=CREDITS)
@@ -201,7 +214,7 @@ def test_a_coordinator_that_changes_credits(play: Play) -> None:
 
 
 OTHER_RESULTS: dict[str, Any] = {
-    "void": True, "digest": None, "base": "00" * 32, "ledger": "00" * 32, "absent": (
+    "void": True, "again": True, "digest": None, "base": "00" * 32, "ledger": "00" * 32, "absent": (
         {"institution": "hospital-1", "phase": "verify", "code": "NoAnswer"},
     ),
 }  # fmt: skip
@@ -229,14 +242,83 @@ def test_a_coordinator_that_swaps_an_update(play: Play) -> None:
     play.refused(entries, "is called Accepted; it is not")
 
 
+def played_at(view: View, round: int, attempt: int) -> Play:
+    """The same hospitals at another place."""
+    context = round_context(view, view.job, round, attempt)
+    everything = submissions(context)
+    view.updates |= {digest(s.update): s.update for s in everything.values()}
+    return Play(view, context, all_records(context, reveal_all(everything)))
+
+
 @pytest.mark.parametrize(("round", "attempt"), [(2, 1), (11, 1), (1, 2), (1, 7)])
 def test_another_round_or_a_second_attempt(play: Play, round: int, attempt: int) -> None:
     """A second attempt would let a coordinator drop one whose updates it has seen."""
-    context = round_context(play.view, play.view.job, round, attempt)
-    everything = submissions(context)
-    play.view.updates |= {digest(s.update): s.update for s in everything.values()}
-    other = Play(play.view, context, all_records(context, reveal_all(everything)))
-    play.refused(other.block(), "number or attempt")
+    play.refused(played_at(play.view, round, attempt).block(), "number or attempt")
+
+
+# attempts
+
+
+def closed_by(play: Play, count: int) -> RoundRecords:
+    """What is signed where so many close the set, and nobody reveals."""
+    return replace(play.records, closes=play.records.closes[:count], proofs=(), verdicts=())
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4])
+def test_an_attempt_is_repeated_where_fewer_than_a_quorum_closed(play: Play, count: int) -> None:
+    entries = play.block(closed_by(play, count))
+    check_block(play.view, entries)
+    result = entries[-1].record
+    assert isinstance(result, Result)
+    assert (result.void, result.proofs, result.fees, result.minted) == (True, (), (), 0)
+    assert result.again == (count < 3)
+    assert next_place([result]) == ((1, 2) if result.again else (2, 1))
+    assert rounds_done([result]) == (not result.again)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_coordinator_says_neither_more_nor_less_of_it(play: Play, count: int) -> None:
+    play.refused(play.block(closed_by(play, count), again=count == 3), "again do not follow")
+
+
+def test_a_revealed_round_is_not_called_again(play: Play) -> None:
+    play.refused(play.block(again=True), "again do not follow")
+    nothing = {"again": True, "void": True, "proofs": (), "fees": (), "minted": 0, "bonus": 0,
+               "learner": None, "model_after": play.derive().model_before}  # fmt: skip
+    play.refused(play.block(**nothing), "again")
+
+
+def again(play: Play, attempts: int) -> list[Result]:
+    """So many attempts at round 1, in none of which a quorum closed."""
+    result = play.derive(closed_by(play, 0))
+    return [result.model_copy(update={"attempt": n}) for n in range(1, attempts + 1)]
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+@pytest.mark.parametrize("place", [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (2, 2)])
+def test_after_attempts_the_next_one_follows_and_no_other(
+    play: Play, attempts: int, place: tuple[int, int]
+) -> None:
+    play.view.past = again(play, attempts)
+    played = played_at(play.view, *place)
+    if place == (1, attempts + 1):
+        check_block(play.view, played.block())
+    else:
+        played.refused(played.block(), "number or attempt")
+
+
+def test_a_job_ends_with_the_rounds_that_counted(play: Play) -> None:
+    done = play.derive(closed_by(play, 3)).model_copy(update={"attempt": 3})
+    play.view.past = [*again(play, 2), done]
+    check_block(play.view, end(play, rounds=1))
+    play.refused(end(play, rounds=3), "does not follow from its rounds")
+    later = [done.model_copy(update={"round": n, "attempt": 1}) for n in range(2, 11)]
+    play.view.past = [*again(play, 2), done, *later]
+    check_block(play.view, end(play, status="finished", rounds=10))
+    play.refused(end(play, status="stopped", rounds=10), "does not follow from its rounds")
+    play.view.past = [*again(play, 2), done, *later[:-2]]  # ten results, eight rounds
+    play.refused(end(play, status="finished", rounds=10), "does not follow from its rounds")
+    play.refused(end(play, status="finished", rounds=8), "does not follow from its rounds")
 
 
 def test_no_round_follows_the_last_one_or_the_jobs_end(play: Play) -> None:
@@ -439,6 +521,7 @@ def job_changes() -> dict[str, Callable[[dict[str, Any]], Any]]:
         "order": lambda job: job["participants"].reverse(),
         "twice": lambda job: job["participants"].insert(0, job["participants"][0]),
         "weight": lambda job: job["participants"][0].update(weight=10**6),
+        "a phase of more than a week": lambda job: job["durations"].update(close=7 * 86400 + 1),
         "rounds": terms("rounds", 20),
         "less noise": terms("noise_multiplier", "1"),
         "no noise": terms("noise_multiplier", "0"),
@@ -460,6 +543,16 @@ def test_a_contract_that_does_not_hold(play: Play, name: str) -> None:
     play.view.running = False
     with pytest.raises(JobInvalid):
         check_block(play.view, [by_coordinator(Job.model_validate(body))])
+
+
+def test_a_phase_may_take_a_week(play: Play) -> None:
+    week = Durations(train=7 * 86400, close=1, reveal=1, verify=7 * 86400)
+    check_job(play.view.job.model_copy(update={"durations": week}), play.view.members)
+    assert make_example_job().durations == Durations(train=600, close=60, reveal=120, verify=600)
+    body = play.view.job.body()
+    for changed in ({"close": 0}, {"train": 1.5}, {"verify": "60"}):
+        with pytest.raises(RecordInvalid):
+            parse_record({**body, "durations": {**body["durations"], **changed}})
 
 
 def end(play: Play, **changed: Any) -> list[Entry]:

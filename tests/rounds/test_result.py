@@ -223,7 +223,10 @@ def test_the_window_sums_the_last_rounds_only() -> None:
             round.say(author, hospital_1={"shapley": shapley})
         result, _ = round.result(tuple(history))
         history.append(result)
+    repeated, _ = derive_result(round.context, RoundRecords(), {}, CREDITS, ())
+    assert repeated.again
     result, _ = round.result(tuple(history))
+    assert round.result((*history, *[repeated] * 4))[0] == result
     assert result.proofs[0].average == 200 + 300 + 400 + 500 + 500
 
 

@@ -38,6 +38,7 @@ def job(hospitals: list[str]) -> Json:
         initial_model="c" * 64, average_from=3,
         participants=[{"institution": h, "weight": 100, "terms": terms()} for h in hospitals],
         thresholds={"false_alarm": "0.0001", "drop": 1500},
+        durations={"train": 600, "close": 60, "reveal": 120, "verify": 600},
     )  # fmt: skip
 
 
@@ -53,9 +54,9 @@ def outcome(hospital: str, code: str = "Accepted", score: int | None = 9600) -> 
 def result(round: int, proofs: list[Json], learner: str | None, **changed: Any) -> Json:
     fields = {
         "round": round, "attempt": 1, "base": "d" * 64, "digest": "e" * 64,
-        "model_before": "c" * 64, "model_after": "f" * 64, "void": False, "proofs": proofs,
-        "fees": [{"institution": "north", "credits": 50}], "absent": [], "learner": learner,
-        "bonus": 100 if learner else 0, "minted": 1000,
+        "model_before": "c" * 64, "model_after": "f" * 64, "void": False, "again": False,
+        "proofs": proofs, "fees": [{"institution": "north", "credits": 50}], "absent": [],
+        "learner": learner, "bonus": 100 if learner else 0, "minted": 1000,
     }  # fmt: skip
     return record("result", job="job-1", **{**fields, **changed})
 
@@ -173,6 +174,27 @@ def test_what_needs_attention_is_named(serve: Callable[[FakeApi], None]) -> None
     ):  # fmt: skip
         assert expected in text
     assert "independent witness" not in text
+
+
+def test_an_attempt_that_is_repeated_is_no_round(serve: Callable[[FakeApi], None]) -> None:
+    api = FakeApi(HOSPITALS)
+    absent = [{"institution": "west", "phase": "close", "code": "NoAnswer"}]
+    repeated = [
+        result(4, [], None, attempt=n, void=True, again=True, fees=[], absent=absent, minted=0)
+        for n in (1, 2)
+    ]
+    api.records["result"] += repeated
+    api.records["job-end"] = []
+    serve(api)
+    text = shown(AppTest.from_file(APP, default_timeout=30).run())
+    for expected in ("not ended: 3 of 4 rounds", "2 attempts repeated", "1 void round"):
+        assert expected in text
+    everything = api.records["result"]
+    assert list(figures.credit_rows(everything, ["north"])["round"]) == [1, 2, 3]
+    assert list(figures.round_rows(everything)["Model"])[:3] == [
+        "unchanged (tried again)", "unchanged (tried again)", "unchanged (void)",
+    ]  # fmt: skip
+    assert "4" in set(figures.trouble_rows(everything)["Rounds"])
 
 
 def test_one_institution_is_never_shown_as_witnessed(serve: Callable[[FakeApi], None]) -> None:

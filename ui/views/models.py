@@ -3,7 +3,7 @@
 import streamlit as st
 
 from ui.charts import score_chart
-from ui.figures import proof_rows
+from ui.figures import counted, proof_rows
 from ui.snapshot import Json, Snapshot
 from ui.views.job_choice import choose_job, hospitals_of
 
@@ -36,9 +36,9 @@ def show() -> None:
     left, right = st.columns([2, 3], gap="medium")
     with left:
         st.subheader("Learner of each round")
-        if results:
-            learners = {"Round": [r["round"] for r in reversed(results)],
-                        "Learner": [r["learner"] or "none" for r in reversed(results)]}  # fmt: skip
+        if rounds := counted(results)[::-1]:
+            learners = {"Round": [r["round"] for r in rounds],
+                        "Learner": [r["learner"] or "none" for r in rounds]}  # fmt: skip
             st.dataframe(learners, hide_index=True)
         else:
             st.info("**No round yet.**", icon=":material/info:")

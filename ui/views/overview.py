@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from ui.figures import credits_of, round_rows
+from ui.figures import counted, credits_of, round_rows, rounds_done
 from ui.snapshot import Json, Snapshot
 from ui.words import ACCEPTED, count, short, when
 
@@ -59,19 +59,23 @@ def attention(snapshot: Snapshot) -> list[str]:
     end = snapshot.ends.get(name)
     rejected = sum(p["code"] != ACCEPTED for r in results for p in r["proofs"])
     absent = sum(len(result["absent"]) for result in results)
-    void = sum(result["void"] for result in results)
+    void = sum(result["void"] for result in counted(results))
+    again = len(results) - rounds_done(results)
     if end is not None and end["status"] == "stopped":
         found.append(
             f"{name} was stopped after {end['rounds']} of {count(job['rounds'], 'round')}."
         )
     if end is None:
-        found.append(f"{name} has not ended: {len(results)} of {count(job['rounds'], 'round')}.")
+        done = rounds_done(results)
+        found.append(f"{name} has not ended: {done} of {count(job['rounds'], 'round')}.")
     if rejected:
         found.append(f"{name}: {count(rejected, 'proof')} rejected. See Contributors for why.")
     if absent:
         found.append(f"{name}: {count(absent, 'absence')}. See Contributors for who and when.")
     if void:
         found.append(f"{name}: {count(void, 'void round')}, which left the model unchanged.")
+    if again:
+        found.append(f"{name}: {count(again, 'attempt')} repeated, for too few took part.")
     return found
 
 
