@@ -1,6 +1,7 @@
-"""Founding a consortium by hand: a draft, the founders' forms, one genesis, everybody's signature.
+"""Founding a consortium: a draft, the founders' forms, one genesis, everybody's signature.
 
-Files are carried by people; nothing here needs a network. Rules that hold:
+Files are carried by people, or come in over the API of `consortium serve`, which keeps the same
+files; nothing here needs a network. Rules that hold:
 
 - A form stands in the genesis only if its institution shows that it holds every key.
 - The genesis follows from the draft and the forms alone: the same forms, the same fingerprint. It
@@ -15,6 +16,7 @@ written last, where the same genesis gives the same block.
 | in the home | holds |
 |---|---|
 | ``home.json`` | the draft: title, credits, when it was made; the ledger, once it is founded |
+| ``forms/ID.json`` | a founder's form, once `consortium institution approve` compared it |
 | ``genesis.json`` | what the founders sign |
 | ``signatures/ID.json`` | a founder's signature that came in |
 """
@@ -22,7 +24,8 @@ written last, where the same genesis gives the same block.
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +42,7 @@ from consortium.errors import (
 from consortium.simulation.home import Home, open_home, write_json
 from ledger.chain import ledger_id
 from ledger.entry import Entry, assemble, record_signature
-from ledger.errors import HomeInvalid, LedgerError, LedgerMissing
+from ledger.errors import HomeInUse, HomeInvalid, LedgerError, LedgerMissing
 from ledger.keys import KeyRing, Role
 from ledger.membership import COORDINATOR_ROLES, Membership
 from ledger.reading import read_blocks
@@ -55,6 +58,7 @@ from ledger.records import (
 )
 from ledger.verify import verify_export
 
+_PATIENCE_S, _AGAIN_S = 20.0, 0.05
 DEFAULT_CREDITS = {"pool": 1000, "verdicts": 200, "learner_bonus": 100, "window": 5}
 
 
@@ -125,6 +129,49 @@ def _policy(credits: CreditPolicy) -> Policy:
     return Policy(quorum="floor((n+f)/2)+1", credits=credits)
 
 
+def is_draft(path: Path) -> bool:
+    """Whether a home holds a consortium of `consortium init` whose ledger has not begun."""
+    noted = Home(path).founded()
+    return noted is not None and "consortium" in noted and "ledger" not in noted
+
+
+def draft_title(path: Path) -> str:
+    """The name of the consortium that is being founded.
+
+    Raises:
+        LedgerMissing, HomeMismatch: if the home holds no draft.
+    """
+    return str(_draft(Home(path))["consortium"])
+
+
+def draft_keys(path: Path) -> KeyRing:
+    """The coordinator's keys in a home that holds a draft.
+
+    Raises:
+        LedgerMissing, HomeMismatch: if it holds none.
+    """
+    home = Home(path)
+    _draft(home)
+    return home.keys
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[Home]:
+    """The home for this process alone; `consortium serve` and people's commands take turns."""
+    deadline = time.monotonic() + _PATIENCE_S
+    with ExitStack() as stack:
+        while True:
+            try:
+                home = stack.enter_context(open_home(path))
+                break
+            except HomeInUse:
+                # Whoever has a ledger open keeps its home for long.
+                if time.monotonic() > deadline or not is_draft(path):
+                    raise
+                time.sleep(_AGAIN_S)
+        yield home
+
+
 def _draft(home: Home) -> dict[str, Any]:
     noted = home.founded()
     if noted is None:
@@ -140,6 +187,39 @@ def _draft(home: Home) -> dict[str, Any]:
 # the genesis
 
 
+def keep_form(path: Path, member: MemberForm) -> Path:
+    """Keeps an approved founder's form, in place of an earlier one of the same institution.
+
+    Raises:
+        LedgerMissing, HomeMismatch: if the home holds no draft.
+    """
+    _draft(Home(path))
+    (path / "forms").mkdir(exist_ok=True, mode=0o700)
+    target = path / "forms" / f"{member.id}.json"
+    write_json(target, member.model_dump(mode="json"))
+    return target
+
+
+def drop_form(path: Path, institution: str) -> None:
+    """Forgets an approved founder's form; a genesis that holds it already stays as it is."""
+    (path / "forms" / f"{institution}.json").unlink(missing_ok=True)
+
+
+def approved_forms(path: Path) -> list[Path]:
+    """The forms of all founders that were approved.
+
+    Raises:
+        LedgerMissing: if there is none.
+    """
+    found = sorted((path / "forms").glob("*.json"))
+    if not found:
+        raise LedgerMissing(
+            f"no founder is approved in {path}",
+            "invite them: `consortium institution invite`, then `consortium institution approve`",
+        )
+    return found
+
+
 def write_genesis(
     path: Path, forms: Sequence[Path], continues: Continued | None = None
 ) -> Founding:
@@ -151,7 +231,7 @@ def write_genesis(
         GenesisInvalid: if founders have signed another genesis already.
     """
     members = sorted((read_form(form) for form in forms), key=lambda member: member.id)
-    with open_home(path) as home:
+    with _alone(path) as home:
         draft = _draft(home)
         try:
             genesis = Genesis(
@@ -276,22 +356,37 @@ def take_signatures(path: Path, files: Iterable[Path]) -> Founding:
         SequenceConflict: if the database holds another ledger.
         LedgerError: if there is no genesis yet, or the database cannot be opened.
     """
-    with open_home(path) as home:
-        genesis = _founding(home).genesis
-        if _coordinator(home.keys) != genesis.coordinator:
-            raise HomeMismatch(
-                f"the coordinator's keys in {path} are not those of the genesis",
-                "restore the keys from your backup, or begin again in a new --home",
-            )
-        taken = [_read_signature(genesis, file) for file in files]
-        (home.path / "signatures").mkdir(exist_ok=True, mode=0o700)
-        for institution, signature in taken:
-            content = signature_file(genesis, institution, signature)
-            write_json(_signature_path(home, institution), content)
-        state = _founding(home)
-        if not state.missing and (not state.final or _database_missing(home)):
-            _store(home, genesis)
-        return _founding(home)
+    with _alone(path) as home:
+        genesis = _signable(home)
+        return _keep(home, genesis, [_read_signature(genesis, file) for file in files])
+
+
+def take_signature(path: Path, content: Any) -> Founding:
+    """Keeps one founder's signature, as its agent sent it; as `take_signatures` otherwise."""
+    with _alone(path) as home:
+        genesis = _signable(home)
+        return _keep(home, genesis, [check_signature(genesis, content)])
+
+
+def _signable(home: Home) -> Genesis:
+    genesis = _founding(home).genesis
+    if _coordinator(home.keys) != genesis.coordinator:
+        raise HomeMismatch(
+            f"the coordinator's keys in {home.path} are not those of the genesis",
+            "restore the keys from your backup, or begin again in a new --home",
+        )
+    return genesis
+
+
+def _keep(home: Home, genesis: Genesis, taken: Iterable[tuple[str, dict[str, str]]]) -> Founding:
+    (home.path / "signatures").mkdir(exist_ok=True, mode=0o700)
+    for institution, signature in taken:
+        content = signature_file(genesis, institution, signature)
+        write_json(_signature_path(home, institution), content)
+    state = _founding(home)
+    if not state.missing and (not state.final or _database_missing(home)):
+        _store(home, genesis)
+    return _founding(home)
 
 
 def _founding(home: Home) -> Founding:
@@ -321,27 +416,41 @@ def _read_signature(genesis: Genesis, path: Path) -> tuple[str, dict[str, str]]:
     """Who signed, and the signature, which holds."""
     try:
         content = json.loads(path.read_bytes())
-        ledger, institution = content["ledger"], content["institution"]
-        signature = {name: str(value) for name, value in content["signature"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError):
+        content = None
+    return check_signature(genesis, content, str(path))
+
+
+def check_signature(
+    genesis: Genesis, content: Any, name: str = "what was sent"
+) -> tuple[str, dict[str, str]]:
+    """Who signed, and the signature, which holds. ``name`` says where it came from.
+
+    Raises:
+        GenesisInvalid: if it is no founder's signature on this genesis.
+    """
+    try:
+        ledger, institution = content["ledger"], str(content["institution"])
+        signature = {str(key): str(value) for key, value in content["signature"].items()}
+    except (KeyError, TypeError, AttributeError):
         raise GenesisInvalid(
-            f"{path} is no founder's signature that can be read",
+            f"{name} is no founder's signature that can be read",
             "have `hospital-agent sign-genesis` write it anew",
         ) from None
     if ledger != ledger_id(genesis):
         raise GenesisInvalid(
-            f"{path} signs another genesis, {str(ledger)[:64]}",
+            f"{name} signs another genesis, {str(ledger)[:64]}",
             "send that founder the genesis.json of this home",
         )
     founders = {member.id: member for member in genesis.founders}
     if institution not in founders:
-        raise GenesisInvalid(f"{path} is by no founder", "give the founders' files only")
+        raise GenesisInvalid(f"{name} is by no founder", "give the founders' files only")
     entry: Entry = assemble(genesis, [signature])
     try:
         entry.verify([founders[institution].key(Role.RECORD)])
     except LedgerError:
         raise GenesisInvalid(
-            f"the signature in {path} is not by the record key of {institution}",
+            f"the signature in {name} is not by the record key of {institution}",
             "have `hospital-agent sign-genesis` write it anew",
         ) from None
     return institution, signature

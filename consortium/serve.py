@@ -1,94 +1,191 @@
-"""`consortium serve`: the API of a founded ledger, and its sequencer, as one long-running process.
+"""`consortium serve`: the API of a home, and its ledger's sequencer, as one long-running process.
 
-It listens on a Unix socket in the home, or on a port of the loopback address; nothing listens
-beyond this machine. Members' witnesses co-sign through it, people's approvals come in through it.
+It listens on a Unix socket in the home, or on a port, of the loopback address unless told
+otherwise; a reverse proxy makes TLS of it. Members' witnesses co-sign through it, people's
+approvals come in through it.
+
+On a draft it serves what founders need, until all have signed; then it goes on with the ledger, on
+the same socket. The home's lock is taken for the ledger only: until then people's commands
+(`consortium genesis`) take turns with it.
 """
 
+import fcntl
 import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 from sqlalchemy.exc import DBAPIError
 
 from consortium.api.app import create_app
+from consortium.api.enrolment import create_draft_app
 from consortium.coordinator.sequencing import Sequencing
 from consortium.coordinator.view import StoreView
 from consortium.errors import PortInUse
+from consortium.founding import founding, is_draft, take_signatures
 from consortium.local import open_ledger
-from ledger.errors import DatabaseUnreachable
+from consortium.simulation.home import Home
+from consortium.tls import SOCKET
+from ledger.errors import DatabaseUnreachable, HomeInUse, LedgerMissing
 from ledger.store import LedgerStore
 
 HOST = "127.0.0.1"
-SOCKET = "api.sock"
 _LONGEST_SOCKET = 107
 _WATCH_S, _PATIENCE = 1.0, 5
+_DRAFT_WATCH_S, _HANDOVER_S = 0.2, 20.0
 log = logging.getLogger("medpole.serve")
 
 
-def serve(home: Path, port: int | None) -> None:
+def serve(home: Path, port: int | None, host: str = HOST) -> None:
     """Serves until Ctrl-C or a termination signal. Prints the URL once it listens.
 
     Raises:
         PortInUse: if the port, or the socket's path, cannot be used.
-        LedgerError: if there is no ledger, or it cannot be opened.
+        LedgerError: if there is neither a ledger nor a draft, or it cannot be opened.
     """
-    with open_ledger(home) as (local, store), _listening(home, port) as (listening, url):
-        view = StoreView(store, local.content, local.models)
-        sequencing = Sequencing(view, local.keys, lambda code: log.warning("sequencing: %s", code))
-        app = create_app(store, local.content, local.models, on_change=sequencing.wake)
-        server = _Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="none"), url)
-        with sequencing.running(), _watched(store, server) as lost:
+    with ExitStack() as stack:
+        # The ledger before the socket: of two processes one is refused before it takes any.
+        opened = None if is_draft(home) else stack.enter_context(open_ledger(home))
+        stack.enter_context(_only_server(home))
+        listening, url = stack.enter_context(_listening(home, port, host))
+        if opened is not None:
+            _serve_ledger(*opened, listening, url)
+        elif _serve_draft(home, listening, url):
+            _serve_ledger(*_opened_when_free(stack, home), listening, None)
+
+
+def _serve_ledger(
+    local: Home, store: LedgerStore, listening: socket.socket, url: str | None
+) -> None:
+    view = StoreView(store, local.content, local.models)
+    sequencing = Sequencing(view, local.keys, lambda code: log.warning("sequencing: %s", code))
+    with store.changes() as changes:
+        app = create_app(
+            store, local.content, local.models, on_change=sequencing.wake, home=local.path,
+            changes=changes,
+        )  # fmt: skip
+        server = _Server(_config(app), url)
+        # Whoever supervises it starts server and database again.
+        with sequencing.running(), _until(_database_gone(store), server, _WATCH_S) as lost:
             server.run(sockets=[listening])
-        if lost:
-            raise DatabaseUnreachable(
-                "the database has not answered any more", "see HOME/postgres.log, then start again"
-            )
+    if lost:
+        raise DatabaseUnreachable(
+            "the database has not answered any more", "see HOME/postgres.log, then start again"
+        )
+
+
+# before the genesis
+
+
+def _serve_draft(home: Path, listening: socket.socket, url: str) -> bool:
+    """Serves the draft; whether it ended because the ledger has begun."""
+    if _all_signed(home):
+        take_signatures(home, [])  # killed between the last signature and block 0
+    server = _Server(_config(create_draft_app(home)), url)
+    with _until(lambda: not is_draft(home), server, _DRAFT_WATCH_S) as founded:
+        # A server closes its sockets when it ends: those that come meanwhile wait on ours.
+        server.run(sockets=[listening.dup()])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return bool(founded) and not server.told
+
+
+def _all_signed(home: Path) -> bool:
+    try:
+        return not founding(home).missing
+    except LedgerMissing:
+        return False
+
+
+def _opened_when_free(stack: ExitStack, home: Path) -> tuple[Home, LedgerStore]:
+    deadline = time.monotonic() + _HANDOVER_S
+    while True:
+        try:
+            return stack.enter_context(open_ledger(home))
+        except HomeInUse:  # a command that somebody typed, for a moment
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_DRAFT_WATCH_S)
 
 
 @contextmanager
-def _watched(store: LedgerStore, server: uvicorn.Server) -> Iterator[list[str]]:
-    """Ends the server once its database is gone: whoever supervises it starts both again."""
-    lost: list[str] = []
+def _only_server(home: Path) -> Iterator[None]:
+    """While there is no ledger the home's lock is not held; this one is, from start to end."""
+    lock = os.open(home / ".serve.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HomeInUse(f"another process serves {home}", "stop it, or use that one") from None
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def _until(
+    condition: Callable[[], bool], server: uvicorn.Server, every: float
+) -> Iterator[list[bool]]:
+    """Ends the server once the condition holds; then the list is not empty."""
+    met: list[bool] = []
     stopping = threading.Event()
 
     def watch() -> None:
-        failures = 0
-        while not stopping.wait(_WATCH_S):
-            try:
-                store.exists()
-                failures = 0
-            except DBAPIError:
-                failures += 1
-            if failures >= _PATIENCE:
-                lost.append("database")
+        while not stopping.wait(every):
+            if condition():
+                met.append(True)
                 server.should_exit = True
                 return
 
-    thread = threading.Thread(target=watch, name="database-watch", daemon=True)
+    thread = threading.Thread(target=watch, name="watch", daemon=True)
     thread.start()
     try:
-        yield lost
+        yield met
     finally:
         stopping.set()
         thread.join()
 
 
+def _database_gone(store: LedgerStore) -> Callable[[], bool]:
+    """Whether the database has not answered several times in a row."""
+    failures = 0
+
+    def gone() -> bool:
+        nonlocal failures
+        try:
+            store.exists()
+            failures = 0
+        except DBAPIError:
+            failures += 1
+        return failures >= _PATIENCE
+
+    return gone
+
+
 class _Server(uvicorn.Server):
     """Says where it listens, once it does. A signal ends it in order."""
 
-    def __init__(self, config: uvicorn.Config, url: str) -> None:
+    def __init__(self, config: uvicorn.Config, url: str | None) -> None:
         super().__init__(config)
         self._url = url
+        self.told = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        print(self._url, flush=True)
+        if self._url is not None:
+            print(self._url, flush=True)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.told = True
+        super().handle_exit(sig, frame)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -97,15 +194,24 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _config(app: FastAPI) -> uvicorn.Config:
+    # Whoever waits for a change is let go when the server ends.
+    return uvicorn.Config(
+        app, log_level="warning", lifespan="off", ws="none", timeout_graceful_shutdown=2
+    )
+
+
 @contextmanager
-def _listening(home: Path, port: int | None) -> Iterator[tuple[socket.socket, str]]:
+def _listening(home: Path, port: int | None, host: str) -> Iterator[tuple[socket.socket, str]]:
     path = home / SOCKET
-    with socket.socket(socket.AF_INET if port is not None else socket.AF_UNIX) as listening:
+    family = socket.AF_UNIX if port is None else socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listening:
         try:
             if port is not None:
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listening.bind((HOST, port))
-                url = f"http://{HOST}:{listening.getsockname()[1]}"
+                listening.bind((host, port))
+                shown = f"[{host}]" if ":" in host else host
+                url = f"http://{shown}:{listening.getsockname()[1]}"
             else:
                 if len(os.fsencode(path)) > _LONGEST_SOCKET:
                     raise PortInUse(
@@ -122,7 +228,7 @@ def _listening(home: Path, port: int | None) -> Iterator[tuple[socket.socket, st
         except OSError as error:
             raise PortInUse(
                 f"port {port} cannot be opened ({error.strerror})",
-                "choose another --port, or none for a socket in the home",
+                "choose another --port or --host, or none for a socket in the home",
             ) from None
         try:
             yield listening, url

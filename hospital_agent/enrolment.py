@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from consortium.enrolment import check_member
 from consortium.errors import OptionInvalid
+from consortium.invitations import draft_fingerprint
 from hospital_agent.approver import make_approver, open_approver
 from hospital_agent.errors import FolderInvalid, GenesisRefused
 from hospital_agent.folder import HospitalFolder, read_json, write_json
@@ -141,6 +142,7 @@ def check_genesis(folder: HospitalFolder, genesis: Genesis) -> None:
         GenesisRefused, EnrolmentInvalid, FolderInvalid: as `sign_genesis`.
         MembershipInvalid: if an id or a key stands in it twice: no ledger could begin with it.
     """
+    _check_draft(folder, genesis)
     own = read_member(folder.path / "member.json")  # made with its person, never here
     if own not in genesis.founders:
         raise GenesisRefused(
@@ -154,6 +156,18 @@ def check_genesis(folder: HospitalFolder, genesis: Genesis) -> None:
     if folder.ledger not in (None, ledger):
         raise FolderInvalid(
             "this hospital's folder belongs to another ledger", "enrol in a new folder"
+        )
+
+
+def _check_draft(folder: HospitalFolder, genesis: Genesis) -> None:
+    """The coordinator is the one that the invitation named, where there was one."""
+    path = folder.path / "connection.json"
+    draft = read_json(path).get("draft") if path.exists() else None
+    public = bytes.fromhex(genesis.coordinator[Role.RECORD].public)
+    if draft is not None and draft != draft_fingerprint(public):
+        raise GenesisRefused(
+            "the genesis names another coordinator than the one that invited this hospital",
+            "do not sign; ask the coordinator and another founder",
         )
 
 

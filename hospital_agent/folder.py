@@ -7,8 +7,10 @@
 | ``keys/`` | private keys, 0600 (`ledger.keys`) |
 | ``keys.next/`` | new keys, until the ledger says that they are in force |
 | ``approver.pem`` | the approval key, unless its person keeps it elsewhere |
+| ``connection.json``, ``ca.pem`` | where the API is, and the CA that vouches for it |
 | ``member.json`` | the public form that stands on the ledger (`hospital_agent.enrolment`) |
 | ``approvals.sqlite`` | what was approved here, and by whom (`hospital_agent.approvals`) |
+| ``decisions.sqlite`` | jobs that a person approved or refused (`hospital_agent.decisions`) |
 | ``cohorts/TASK/`` | ``train.csv``, ``validation.csv``, ``test.csv``, ``cohort.json`` |
 | ``budget.sqlite`` | privacy spent, reserved and left (`privacy.budget`) |
 | ``rounds.sqlite`` | what a round must not forget between its phases (`hospital_agent.rounds`) |
@@ -20,13 +22,15 @@ import json
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from consortium.models import ModelStore
 from hospital_agent.errors import FolderInvalid
 from ledger.content import ContentStore
 from ledger.keys import KeyRing, Role, SecretKey
 from privacy.budget import Budget
+
+if TYPE_CHECKING:
+    from consortium.models import ModelStore
 
 
 class HospitalFolder:
@@ -135,8 +139,10 @@ class HospitalFolder:
         return ContentStore(self.path / "content")
 
     @cached_property
-    def models(self) -> ModelStore:
+    def models(self) -> "ModelStore":
         """Models, by model hash."""
+        from consortium.models import ModelStore  # loads torch, which enrolling does without
+
         return ModelStore(self.path / "models")
 
 
@@ -173,11 +179,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Replaces a JSON file: the old or the new content, never half of it."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a text file: the old or the new content, never half of it."""
     partial = path.with_name(f".{path.name}.new")
     with partial.open("w") as file:
         os.fchmod(file.fileno(), 0o600)
-        json.dump(value, file, indent=2, sort_keys=True)
-        file.write("\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

@@ -4,7 +4,8 @@ It signs a block when it follows from the one before, when every record in it re
 rules, model hash, medians, credits), when no record in this hospital's name differs from what the
 hospital signed, and when no other block at that height was ever signed. What it signs is stored
 before it is sent. It never signs on anybody's word, the coordinator's included. A block of a time
-when this hospital was no member is followed, once a quorum made it final, and not signed.
+when this hospital was no member is followed, once a quorum made it final, and not signed; so is one
+that tries a round again in which this hospital has revealed.
 
 At every step it compares: the newest head with its own (a consistency proof), the other members'
 signed heads with its own blocks, and the cosignatures in its own name with those that it stored. A
@@ -22,10 +23,12 @@ from hospital_agent.approvals import Approvals
 from hospital_agent.enrolment import read_member
 from hospital_agent.errors import (
     ClocksDiffer,
+    EnrolmentMissing,
     ForkRefused,
     GenesisRefused,
     MemberStopped,
     OwnRecordChanged,
+    RevealDropped,
 )
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.ledger_api import LedgerApi
@@ -60,7 +63,9 @@ from ledger.records import (
     Erasure,
     JobEnd,
     MemberForm,
+    Proof,
     Refusal,
+    Result,
     Rotate,
     Verdict,
 )
@@ -90,6 +95,7 @@ class Witness:
         key that must not sign any more it follows what others made final, and signs nothing.
 
         Raises:
+            EnrolmentMissing: if the newest final block does not hold this hospital's enrolment.
             MemberStopped: if this hospital's key must not sign any more.
             LedgerError, ConsortiumError, AgentError: if a block does not hold; it is not signed.
         """
@@ -120,6 +126,7 @@ class Witness:
         self._keep_certificate()
         self._compare_heads()
         self._take_keys()
+        self._check_enrolled()
         if stopped := self._stopped():
             raise MemberStopped(stopped, _KEYS_ROTATED)
         return self._replica.height()
@@ -141,13 +148,24 @@ class Witness:
                 "set both clocks (NTP); a block is never signed ahead of its time",
             )
         line = None
+        dropped = self._reveal_dropped(block)
         own = chain.membership.members.get(self._folder.institution)
-        if own is not None and self._has_keys_of(own) and not self._stopped():
+        mine = own is not None and self._has_keys_of(own) and not self._stopped()
+        if mine and not dropped:
             text = chain.checkpoint.text()
             key = self._folder.keys[Role.COSIGN]
             line = cosign(self._folder.institution, key, text, int(time.time()))
         else:
-            check_quorum(chain.membership, chain.checkpoint, lines)
+            try:
+                check_quorum(chain.membership, chain.checkpoint, lines)
+            except QuorumMissing:
+                if not dropped:
+                    raise
+                raise RevealDropped(
+                    "a round in which this hospital has revealed is said to have had too few "
+                    "closes, and to be tried again",
+                    "tell the other members: the coordinator lost the closed set, or hides it",
+                ) from None
         if checked.model is not None:
             self._folder.models.put(checked.model)
         return self._replica.accept(block, line, checked, chain.frontier)
@@ -166,6 +184,17 @@ class Witness:
         self._folder.pin_ledger(chain.ledger)
         return chain
 
+    def _check_enrolled(self) -> None:
+        """A head without this hospital's own enrolment is none that it accepts as the newest."""
+        if self._replica.height() < 0:
+            return
+        if self._folder.institution not in self._view.refresh().upcoming.used_ids:
+            raise EnrolmentMissing(
+                "the newest final block does not hold this hospital's enrolment",
+                "wait for the members' approvals; if they have decided, tell them that the "
+                "coordinator shows an old ledger",
+            )
+
     def _has_keys_of(self, form: MemberForm) -> bool:
         keys = self._folder.keys
         return all(form.key(role) == keys[role].public for role in AGENT_ROLES)
@@ -183,14 +212,20 @@ class Witness:
             elif isinstance(record, Commitment):
                 trained = self._memory.trained((record.job, record.round, record.attempt))
                 own = trained.commitment if trained else None
-            elif isinstance(record, Close | Verdict | Refusal):
+            elif isinstance(record, Close | Proof | Verdict | Refusal):
                 place = (record.job, record.round, record.attempt)
                 signed = self._memory.signed(place, record.type)
                 own = signed[1] if signed else None
             else:
-                continue  # a proof opens the one commitment that was made
+                continue
             if own != entry.data:
                 raise _not_ours(f"a {record.type} in this hospital's name is not the one it signed")
+
+    def _reveal_dropped(self, block: Block) -> bool:
+        """Whether it tries a round again in which this hospital has revealed."""
+        results = [r for entry in block.entries if isinstance(r := entry.record, Result)]
+        places = [(r.job, r.round, r.attempt) for r in results if r.again]
+        return any(self._memory.signed(place, "proof") for place in places)
 
     def _check_own_keys(self, change: Change) -> None:
         for action in change.actions:

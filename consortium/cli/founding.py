@@ -41,7 +41,10 @@ def init(
     content: dict[str, Any] = {"consortium": title, "home": str(path)}
     content |= {f"{role}_key": key.public.key_id for role, key in keys.keys.items()}
     content |= policy.credits.model_dump()
-    content["next"] = "each founder: hospital-agent enrol --founder; then consortium genesis FORM…"
+    content["next"] = (
+        "invite each founder: consortium institution invite (by files: hospital-agent enrol "
+        "--founder, then consortium genesis FORM…)"
+    )
     print_result(content, format)
 
 
@@ -51,6 +54,9 @@ def genesis(
     ] = None,
     signatures: Annotated[
         bool, typer.Option("--signatures", help="The files are founders' signatures.")
+    ] = False,
+    approved: Annotated[
+        bool, typer.Option("--approved", help="The forms of all founders approved over the API.")
     ] = False,
     continues: Annotated[
         Path | None, typer.Option(help="Export of a ledger that lost its quorum and goes on here.")
@@ -69,9 +75,21 @@ def genesis(
     hospital-1.sig.json hospital-2.sig.json
     """
     from consortium.errors import OptionInvalid
-    from consortium.founding import founding, read_continued, take_signatures, write_genesis
+    from consortium.founding import (
+        approved_forms,
+        founding,
+        read_continued,
+        take_signatures,
+        write_genesis,
+    )
 
     path = home_path(home)
+    if approved and (files or signatures):
+        raise OptionInvalid(
+            "--approved is given beside files", "give either: approved founders, or files"
+        )
+    if approved:
+        files = approved_forms(path)
     if (continues is None) != (old_genesis is None) or (continues and (signatures or not files)):
         raise OptionInvalid(
             "--continues is given without --genesis or the founders' forms, or the other way round",
@@ -109,7 +127,7 @@ def _shown(state: "Founding") -> dict[str, Any]:
     if state.final:
         content["next"] = "consortium serve; each founder: hospital-agent witness"
     elif state.missing:
-        content["next"] = "those missing: hospital-agent sign-genesis genesis.json"
+        content["next"] = "those missing: hospital-agent sign-genesis (by files: with genesis.json)"
     else:
         content["next"] = "consortium genesis --signatures, once more"
     return content

@@ -1,8 +1,14 @@
-"""`consortium institution`: who is a member, and proposals to change that.
+"""`consortium institution`: who is invited, who is a member, and proposals to change that.
 
-Nothing here takes effect by itself: the members' people approve (`hospital-agent members approve`).
+Nothing here makes a member by itself: the members' people approve (`hospital-agent members
+approve`), or, before there is a ledger, the founders sign the genesis.
 """
 
+import re
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +18,7 @@ from consortium.cli.home import HomeOption, home_path
 from consortium.cli.output import Format, print_json, print_result
 
 if TYPE_CHECKING:
+    from consortium.invitations import Enrolment
     from ledger.membership import Membership
     from ledger.records import Action
 
@@ -59,6 +66,208 @@ def print_membership(membership: "Membership") -> None:
         for action in proposed.change.actions:
             print(f"  {describe(action)}")
         print(f"  approved by {', '.join(sorted(proposed.approved)) or 'nobody'}; {missing} more")
+
+
+@app.command()
+def invite(
+    institution: IdArgument,
+    title: Annotated[str, typer.Option(help="The institution's public name.")],
+    expires: Annotated[str, typer.Option(help="How long it can be used: 7d, 12h, 30m.")] = "7d",
+    url: Annotated[
+        str | None,
+        typer.Option(help="What the hospital reaches (default: the certificate's first name)."),
+    ] = None,
+    home: HomeOption = None,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Print a token that enrols one institution, once, and the line that its IT runs.
+
+    The token is shown this once. Send it on a way that others do not read.
+
+    Example: consortium institution invite hospital-5 --title "Hospital 5" --url
+    https://medpole.example.org:8443
+    """
+    from consortium.invitations import NO_CA, Invitations
+    from consortium.tls import address
+
+    lifetime = _seconds(expires)
+    path = home_path(home)
+    reached, ca = address(path, url)
+    fingerprint, founder = _site(path, institution)
+    token = Invitations(path).invite(
+        institution, title, fingerprint, founder=founder, ca=ca or NO_CA, lifetime_s=lifetime
+    )
+    content = {
+        "institution": institution,
+        "as": "founder" if founder else "member",
+        "fingerprint": fingerprint,
+        "expires_in": expires,
+        "token": token.text(),
+        "run": f"hospital-agent enrol {reached} {token.text()}",
+        "then": f"consortium institution approve {institution}",
+    }
+    print_result(content, format)
+
+
+@app.command()
+def invitations(
+    revoke: Annotated[
+        str | None, typer.Option(help="Take an institution's invitation back (its id).")
+    ] = None,
+    home: HomeOption = None,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """List the invitations, or take one back, with what was enrolled by it.
+
+    Example: consortium institution invitations --revoke hospital-5
+    """
+    from consortium.founding import drop_form
+    from consortium.invitations import Invitations
+
+    path = home_path(home)
+    found = Invitations(path)
+    if revoke is not None:
+        found.revoke(revoke)
+        drop_form(path, revoke)
+    now = time.time()
+    rows = [
+        {
+            "institution": one.institution,
+            "title": one.title,
+            "as": "founder" if one.founder else "member",
+            "state": one.state(now),
+            "expires": _when(one.expires),
+        }
+        for one in found.all()
+    ]
+    _print_rows(rows, format)
+
+
+@app.command()
+def pending(home: HomeOption = None, format: FormatOption = Format.TABLE) -> None:
+    """List those who have enrolled with an invitation, with their keys' fingerprints.
+
+    Example: consortium institution pending --home /srv/medpole
+    """
+    from consortium.invitations import Invitations
+
+    rows = [
+        {
+            "institution": invitation.institution,
+            "title": invitation.title,
+            "enrolled": _when(invitation.used or 0),
+            "state": invitation.state(0),
+            "keys": " ".join(f"{k} {v}" for k, v in _fingerprints(enrolment).items()),
+        }
+        for invitation, enrolment in Invitations(home_path(home)).enrolments()
+    ]
+    _print_rows(rows, format)
+
+
+@app.command()
+def approve(
+    institution: IdArgument,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="The fingerprints were compared already.")
+    ] = False,
+    home: HomeOption = None,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Compare an enrolment's fingerprints by telephone, and put it to the founders or members.
+
+    Before the genesis the institution becomes a founder of it; on a ledger the members decide.
+    Repeat it if the change lapsed because another one took effect first.
+
+    Example: consortium institution approve hospital-5
+    """
+    from consortium.errors import EnrolmentInvalid, OptionInvalid
+    from consortium.founding import is_draft, keep_form
+    from consortium.invitations import Invitations
+    from consortium.transport import TransportKeys
+    from ledger.records import Enrol
+
+    path = home_path(home)
+    found = Invitations(path)
+    invitation, enrolment = found.enrolment(institution)
+    fingerprints = _fingerprints(enrolment)
+    for name, value in {"title": repr(invitation.title), **fingerprints}.items():
+        print(f"{name:<10}{value}", file=sys.stderr)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise OptionInvalid(
+                "nobody is at a terminal to confirm the fingerprints",
+                "compare them by telephone, then give --yes",
+            )
+        if not typer.confirm("Does the hospital read the same to you? Approve?", err=True):
+            raise EnrolmentInvalid("not confirmed, not approved", "compare, then start again")
+    content: dict[str, Any] = {"institution": institution, **fingerprints}
+    if invitation.founder and is_draft(path):
+        content["written"] = str(keep_form(path, enrolment.form))
+        content["next"] = "once all founders are approved: consortium genesis --approved"
+    elif enrolment.consent is None:
+        raise EnrolmentInvalid(
+            f"{institution} enrolled as a founder, and the ledger has begun without it",
+            f"consortium institution invitations --revoke {institution}; then invite it anew",
+        )
+    else:
+        action = Enrol(kind="enrol", member=enrolment.form, consent=enrolment.consent)
+        content |= _proposed(path, lambda _: action)
+    # The key opens nothing before its institution is a member.
+    TransportKeys(path).put(invitation.ledger, institution, enrolment.transport, enrolment.proof)
+    found.approve(invitation)
+    print_result(content, format)
+
+
+def _site(home: Path, institution: str) -> tuple[str, bool]:
+    """The fingerprint that an invitation carries, and whether it is a draft's."""
+    from consortium.errors import InvitationInvalid
+    from consortium.founding import draft_keys, is_draft
+    from consortium.invitations import draft_fingerprint
+    from consortium.local import open_ledger
+    from ledger.keys import Role
+
+    if is_draft(home):
+        return draft_fingerprint(draft_keys(home)[Role.RECORD].public.public), True
+    with open_ledger(home, shared=True) as (_, store):
+        membership = store.chain().upcoming
+    if institution in membership.used_ids:
+        raise InvitationInvalid(
+            f"the id {institution} stands on the ledger already",
+            "ids are never used again: take another; new keys: `hospital-agent keys rotate`",
+        )
+    return membership.ledger, False
+
+
+def _fingerprints(enrolment: "Enrolment") -> dict[str, str]:
+    from consortium.transport import transport_id
+    from ledger.keys import Role
+
+    keys = {str(role): enrolment.form.key(role).key_id for role in Role}
+    return keys | {"transport": transport_id(enrolment.transport)}
+
+
+def _seconds(text: str) -> int:
+    from consortium.errors import OptionInvalid
+
+    units = {"m": 60, "h": 3600, "d": 86400}
+    if (
+        not re.fullmatch(r"[1-9][0-9]{0,3}[mhd]", text)
+        or (seconds := int(text[:-1]) * units[text[-1]]) > 90 * units["d"]
+    ):
+        raise OptionInvalid(f"--expires is {text[:20]!r}", "give 30m, 12h or 7d; at most 90d")
+    return seconds
+
+
+def _when(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _print_rows(rows: list[dict[str, str]], format: Format) -> None:
+    if format is Format.JSON:
+        print_json(rows)
+        return
+    for row in rows:
+        print("  ".join(row.values()))
 
 
 @app.command()
@@ -160,24 +369,29 @@ def policy_set(
 
 
 def _propose(home: Path | None, action_for: Any, format: Format) -> None:
+    print_result(_proposed(home_path(home), action_for), format)
+
+
+def _proposed(home: Path, action_for: "Callable[[str], Action]") -> dict[str, Any]:
+    """Hands a change in for the next block; one that is open already stays as it is."""
     from consortium.local import open_ledger
     from ledger.entry import sign_record
     from ledger.keys import Role
     from ledger.membership import change_digest
     from ledger.records import COORDINATOR, Change
 
-    with open_ledger(home_path(home), shared=True) as (local, store):
+    with open_ledger(home, shared=True) as (local, store):
         membership = store.chain().upcoming
-        action: Action = action_for(membership.ledger)
+        action = action_for(membership.ledger)
         change = Change(
             v=1, type="change", ledger=membership.ledger, author=COORDINATOR,
             base=membership.digest, actions=(action,),
         )  # fmt: skip
-        store.submit(sign_record(change, [local.keys[Role.RECORD]]))
-    digest = change_digest(change)
-    content = {
+        digest = change_digest(change)
+        if digest not in membership.proposed:
+            store.submit(sign_record(change, [local.keys[Role.RECORD]]))
+    return {
         "change": digest,
         "approvals_needed": membership.quorum,
         "next": f"at {membership.quorum} members: hospital-agent members approve {digest[:16]}",
     }
-    print_result(content, format)

@@ -5,7 +5,9 @@
 | ``home.json`` | how it began: a demo's task and hospitals, a draft of ours, or a restored export |
 | ``coordinator/`` | the coordinator's keys, contents and models |
 | ``postgres/`` | the embedded database, unless ``DATABASE_URL`` is set |
-| ``genesis.json``, ``signatures/`` | a founding by hand (`consortium.founding`) |
+| ``coordinator/tls/`` | the CA that hospitals pin, the server's certificate (`consortium.tls`) |
+| ``coordinator/network.sqlite`` | invitations, enrolments, transport keys (`consortium.network`) |
+| ``forms/``, ``genesis.json``, ``signatures/`` | a founding (`consortium.founding`) |
 | ``hospitals/ID/`` | in a simulation: one hospital's own folder (`hospital_agent.folder`) |
 | ``exports/JOB/`` | the export that each demo writes and verifies |
 """

@@ -78,7 +78,7 @@ def approve(
         chain.ledger, folder.institution, found[0], name, approver
     )
     opened = {"salt": disclosure.salt.hex(), "value": disclosure.value} if disclose else None
-    with connect(api) as client:
+    with connect(folder, api) as client:
         LedgerApi(client, folder).submit(entry.data, opened)
     actions = chain.upcoming.proposed[found[0]].change.actions
     content = {"approved": found[0], "what": "; ".join(map(describe, actions))}
@@ -105,7 +105,7 @@ def rotate(
     membership = ReplicaView(folder).refresh().upcoming
     entry = rotation(folder, membership.digest, *approver_of(folder, key))
     Approvals(folder.path / "approvals.sqlite").keep(entry)
-    with connect(api) as client:
+    with connect(folder, api) as client:
         LedgerApi(client, folder).submit(entry.data)
     change = entry.record
     assert isinstance(change, Change)

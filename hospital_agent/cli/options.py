@@ -10,17 +10,29 @@ from consortium.cli.output import Format
 if TYPE_CHECKING:
     from hospital_agent.folder import HospitalFolder
 
+
+def _own_folder() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("medpole-hospital")
+
+
 HomeOption = Annotated[
     Path,
     typer.Option(
-        help="This hospital's own folder (or MEDPOLE_HOSPITAL).", envvar="MEDPOLE_HOSPITAL"
+        help="This hospital's own folder (or MEDPOLE_HOSPITAL, or in the user's data).",
+        envvar="MEDPOLE_HOSPITAL",
+        default_factory=_own_folder,
+        show_default=False,
     ),
 ]
 ApiOption = Annotated[
     str,
     typer.Option(
-        help="The consortium's API: https://…, or unix:PATH here (or MEDPOLE_API).",
+        help="Another API than the one enrolled at: https://…, or unix:PATH (or MEDPOLE_API).",
         envvar="MEDPOLE_API",
+        default_factory=str,
+        show_default=False,
     ),
 ]
 KeyOption = Annotated[

@@ -1,0 +1,39 @@
+"""``HOME/coordinator/network.sqlite``: invitations, enrolments and transport keys, always synced.
+
+Small, and used beside a running `consortium serve` by the commands that people type: each opens it
+for one transaction. Nothing secret stands in it; of an invitation's secret only the SHA-256.
+"""
+
+import sqlite3
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from consortium import state
+
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS invitations (
+        secret TEXT PRIMARY KEY, institution TEXT NOT NULL, title TEXT NOT NULL,
+        ledger TEXT NOT NULL, founder INTEGER NOT NULL, created INTEGER NOT NULL,
+        expires INTEGER NOT NULL, revoked INTEGER
+    ) STRICT""",
+    """CREATE TABLE IF NOT EXISTS enrolments (
+        secret TEXT PRIMARY KEY REFERENCES invitations, form TEXT NOT NULL, consent TEXT,
+        transport BLOB NOT NULL, proof BLOB NOT NULL, received INTEGER NOT NULL, approved INTEGER
+    ) STRICT""",
+    """CREATE TABLE IF NOT EXISTS transport_keys (
+        institution TEXT PRIMARY KEY, public BLOB NOT NULL UNIQUE, stored INTEGER NOT NULL
+    ) STRICT""",
+    """CREATE TABLE IF NOT EXISTS offers (
+        institution TEXT NOT NULL, task TEXT NOT NULL, patients INTEGER NOT NULL,
+        PRIMARY KEY (institution, task)
+    ) STRICT""",
+)
+
+
+def transaction(home: Path) -> AbstractContextManager[sqlite3.Connection]:
+    """One transaction, stored whole or not at all.
+
+    Raises:
+        StateFailed: if the file cannot be read or written; nothing was stored then.
+    """
+    return state.transaction(home / "coordinator" / "network.sqlite", _SCHEMA)

@@ -1,0 +1,38 @@
+"""State in SQLite beside the ledger: what is acknowledged is on the disk, its folder included."""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from consortium.errors import StateFailed
+
+
+@contextmanager
+def transaction(path: Path, schema: Sequence[str] = ()) -> Iterator[sqlite3.Connection]:
+    """One transaction on a file of this account's own, stored whole or not at all.
+
+    Raises:
+        StateFailed: if the file cannot be read or written; nothing was stored then.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = EXTRA")  # FULL, and the folder too
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                for statement in schema:
+                    connection.execute(statement)
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # SQLite may have rolled back already
+                    connection.execute("ROLLBACK")
+                raise
+    except (sqlite3.Error, OSError) as error:
+        raise StateFailed(
+            f"{path.name} cannot be read or written ({error})",
+            f"free space on the disk, or make {path.parent} writable to this account",
+        ) from None
