@@ -1,6 +1,8 @@
 """A hospital's patients for one task: three tables on site, and the id that its budget knows."""
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from consortium import tasks
 from consortium import weights as weight_forms
 from consortium.tasks.task import Split
-from hospital_agent.errors import CohortMissing
+from hospital_agent.errors import CohortMissing, FolderInvalid
 from hospital_agent.folder import HospitalFolder, write_json
 from ledger.content import Weights
 from privacy.budget import new_cohort_id
@@ -25,38 +27,57 @@ PARTS = ("train", "validation", "test")
 @dataclass(frozen=True)
 class Cohort:
     """One cohort. ``id`` is random; ``declared_patients`` is the round number that the data owner
-    declares in public. Neither says how many patients there are."""
+    declares in public. Neither says how many patients there are. ``name`` is the hospital's own,
+    and stays here, as does ``seed``, which drew the parts (None: the task drew them)."""
 
     id: str
     task: str
     folder: Path
     declared_patients: int
+    name: str
+    seed: int | None = None
 
     @staticmethod
     def add(
         hospital: HospitalFolder, task: str, split: Split, declared: int, limit: Decimal,
-        delta: Decimal,
+        delta: Decimal, name: str = "", seed: int | None = None,
     ) -> "Cohort":  # fmt: skip
-        """Stores a checked cohort and opens its lifetime budget; a cohort that is there stays.
+        """Stores a checked cohort, whole or not at all, with its lifetime budget open.
+
+        A cohort that is there stays. Killed in between, nothing is there, at most the empty budget
+        of a cohort that never was.
 
         Raises:
             TaskError: if the tables do not fit the task's schema.
             PrivacyError: if the budget cannot be opened.
+            FolderInvalid: if what is there is damaged.
         """
         folder = hospital.path / "cohorts" / task
         if not (folder / "cohort.json").exists():
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if folder.exists():
+                raise FolderInvalid(
+                    f"{folder} has lost its cohort.json, which names its budget",
+                    "restore it from your backup: with a new budget what is spent would be lost",
+                )
+            partial = folder.with_name(f".{task}.new")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True, mode=0o700)
             for part in PARTS:
                 frame: pd.DataFrame = getattr(split, part)
                 tasks.get(task).check(frame)
-                frame.to_csv(folder / f"{part}.csv", index=False)
-            write_json(
-                folder / "cohort.json", {"id": new_cohort_id(), "declared_patients": declared}
-            )
-        cohort = Cohort.open(hospital, task)
-        if cohort.id not in hospital.budget.cohorts():
-            hospital.budget.open_cohort(cohort.id, limit, delta)
-        return cohort
+                with (partial / f"{part}.csv").open("w") as file:
+                    os.fchmod(file.fileno(), 0o600)
+                    frame.to_csv(file, index=False)
+                    file.flush()
+                    os.fsync(file.fileno())
+            content = {"id": new_cohort_id(), "declared_patients": declared, "name": name or task}
+            write_json(partial / "cohort.json", content | ({} if seed is None else {"seed": seed}))
+            # The budget first: patients without one must never be trained on.
+            hospital.budget.open_cohort(str(content["id"]), limit, delta)
+            _sync_folder(partial)
+            partial.rename(folder)
+            _sync_folder(folder.parent)
+        return Cohort.open(hospital, task)
 
     @staticmethod
     def open(hospital: HospitalFolder, task: str) -> "Cohort":
@@ -70,9 +91,19 @@ class Cohort:
             content = json.loads((folder / "cohort.json").read_text())
         except (OSError, ValueError):
             raise CohortMissing(
-                f"there are no patients here for the task {task}", "add them to this hospital first"
+                f"there are no patients here for the task {task}",
+                "add them with `hospital-agent data add`",
             ) from None
-        return Cohort(str(content["id"]), task, folder, int(content["declared_patients"]))
+        return Cohort(
+            str(content["id"]), task, folder, int(content["declared_patients"]),
+            str(content.get("name", task)), content.get("seed"),
+        )  # fmt: skip
+
+    @staticmethod
+    def all(hospital: HospitalFolder) -> list["Cohort"]:
+        """All cohorts of a hospital, by task."""
+        found = (hospital.path / "cohorts").glob("[!.]*/cohort.json")
+        return [Cohort.open(hospital, path.parent.name) for path in sorted(found)]
 
     def frame(self, part: str) -> pd.DataFrame:
         """The raw table of a part: train, validation or test."""
@@ -98,3 +129,11 @@ class Cohort:
             return logits.numpy().astype(np.float64)
 
         return predict
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

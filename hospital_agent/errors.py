@@ -90,9 +90,61 @@ class OwnRecordChanged(AgentError):
     """A block holds a record in this hospital's name that it did not sign."""
 
 
+class RevealDropped(AgentError):
+    """A round in which this hospital has revealed its update is tried again."""
+
+
 class ApiUnreachable(AgentError):
     """The consortium's API does not answer."""
 
 
 class GenesisRefused(AgentError):
     """The genesis does not hold this hospital as it enrolled."""
+
+
+class ApprovalPending(AgentError):
+    """The policy asks for a person's approval of the job, and nobody has given it yet."""
+
+
+class JobRefusedByPerson(AgentError):
+    """A person at this hospital has refused the job."""
+
+
+class CohortExists(AgentError):
+    """There is data for this task, or under this name, already."""
+
+
+class CohortNameInvalid(AgentError):
+    """A cohort cannot be called so."""
+
+
+class DeclaredPatientsInvalid(AgentError):
+    """The number of patients to declare in public is missing or too small."""
+
+
+class SourceUnsupported(AgentError):
+    """Data of this kind cannot be read yet."""
+
+
+class TableUnreadable(AgentError):
+    """A file is no table that could be read."""
+
+
+class AppDiffers(AgentError):
+    """A run's app bundle is not the one that the code installed here gives."""
+
+
+class CaMismatch(AgentError):
+    """Another CA than the invitation's stands behind the address; nothing was sent."""
+
+
+class InvitationDiffers(AgentError):
+    """The consortium at the address has another ledger than the invitation names."""
+
+
+class EnrolmentMissing(AgentError):
+    """The newest block of the ledger does not hold this hospital's enrolment."""
+
+
+class AgentRunning(AgentError):
+    """Another agent uses this hospital's folder."""

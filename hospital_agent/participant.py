@@ -7,7 +7,6 @@ the budget has been charged (reveal); findings on all updates (verify).
 
 import os
 from collections.abc import Sequence
-from decimal import Decimal
 from fractions import Fraction
 
 from consortium import tasks
@@ -16,10 +15,12 @@ from consortium.errors import ConsortiumError
 from consortium.phases import Phase, Reply, Request
 from consortium.rounds.checks import Reveal, RoundContext, examine, privacy_terms, round_alpha
 from consortium.rounds.commitment import closed_set_digest, commitment_hash, revealed_set_digest
-from consortium.rounds.replay import ATTEMPT, check_record, is_update_of, round_context
+from consortium.rounds.replay import check_record, is_update_of, round_context
+from consortium.rounds.result import next_place
 from consortium.rounds.verdict import Validator, findings
 from consortium.tasks.errors import TaskError
 from hospital_agent.cohort import Cohort
+from hospital_agent.decisions import Decisions
 from hospital_agent.errors import (
     AgentError,
     BaseUnknown,
@@ -28,10 +29,11 @@ from hospital_agent.errors import (
     OwnCommitmentMissing,
     PhaseOutOfOrder,
     PolicyRefused,
+    RevealDropped,
     SetSignedAlready,
 )
 from hospital_agent.folder import HospitalFolder
-from hospital_agent.policy import Policy
+from hospital_agent.policy import Policy, asked
 from hospital_agent.rounds import Place, RoundMemory, Trained
 from hospital_agent.view import ReplicaView
 from ledger.chain import Chain, check_quorum
@@ -76,10 +78,27 @@ class Participant:
             code = "InternalError"
         return Reply(name, (), (), code)
 
-    def _refuse(self, request: Request, context: RoundContext, code: str) -> Reply:
+    def knows(self, base: str) -> bool:
+        """Whether a round that starts from this block can be answered: it is the newest here."""
+        return self.view.refresh().header.hash == base
+
+    def decline(self, request: Request, code: str) -> Reply:
+        """Answers a request that is not to be run: training is refused with a signature.
+
+        Only for the job's next place: nobody collects refusals of rounds that are yet to come.
+        """
+        if request.phase is not Phase.TRAIN:
+            return Reply(self.folder.institution, (), (), code)
+        try:
+            _, _, context = self._context(request)
+        except (AgentError, ConsortiumError, LedgerError) as error:
+            return Reply(self.folder.institution, (), (), error.code)
+        return self._refuse(request, context.ledger, code)
+
+    def _refuse(self, request: Request, ledger: str, code: str) -> Reply:
         """A signed refusal, kept: one answer to a place, whatever is asked later."""
         record = Refusal(
-            v=1, type="refusal", ledger=context.ledger, author=self.folder.institution,
+            v=1, type="refusal", ledger=ledger, author=self.folder.institution,
             job=request.job, round=request.round, attempt=request.attempt, code=code,
         )  # fmt: skip
         entry = self._sign(record).data
@@ -105,8 +124,10 @@ class Participant:
         if job is None or self.view.ended(job.job):
             raise JobUnknown("the job is not running", "submit the job and have it co-signed")
         place = (request.round, request.attempt)
-        if place != (len(self.view.results(job.job)) + 1, ATTEMPT) or request.round > job.rounds:
-            raise PhaseOutOfOrder("this round is not the job's next", "ask for the next round")
+        if place != next_place(self.view.results(job.job)) or request.round > job.rounds:
+            raise PhaseOutOfOrder(
+                "this attempt at a round is not the job's next", "ask for the next one"
+            )
         return chain, job, round_context(self.view, job, request.round, request.attempt)
 
     # train
@@ -122,12 +143,19 @@ class Participant:
             try:
                 trained = self.memory.keep_trained(place, self._commit(job, context))
             except (AgentError, ConsortiumError, PrivacyError, LedgerError, TaskError) as error:
-                return self._refuse(request, context, error.code)
+                return self._refuse(request, context.ledger, error.code)
             except Exception:  # the text may hold a patient's value: only a code leaves
-                return self._refuse(request, context, "InternalError")
+                return self._refuse(request, context.ledger, "InternalError")
         return Reply(self.folder.institution, (trained.commitment,))
 
     def _commit(self, job: Job, context: RoundContext) -> Trained:
+        """Trains, anew in each attempt: of an earlier one nothing has left but a salted hash."""
+        if self.memory.revealed_before((job.job, context.round, context.attempt)):
+            raise RevealDropped(
+                "this hospital has revealed its update in an earlier attempt at this round",
+                "ask the coordinator where the closed set of that attempt went; the refusal stands "
+                "on the ledger",
+            )
         participant = context.participant(self.folder.institution)
         if participant is None:
             raise JobUnknown("this hospital has no part in the job", "name it in the job")
@@ -156,10 +184,11 @@ class Participant:
         """Sets the job's whole cost aside before anything is trained; repeats are free.
 
         Raises:
-            AgentError, PrivacyError: if the policy or the budget does not allow the job.
+            AgentError, PrivacyError: if the policy, a person or the budget does not allow the job.
         """
         policy = Policy.read(self.folder.path / "policy.json")
-        policy.check(job, terms.epsilon or Decimal("Infinity"))
+        policy.check(job, asked(terms, policy))
+        Decisions(self.folder.path / "decisions.sqlite").check(job, policy)
         cohort = Cohort.open(self.folder, job.task)
         if terms.normaliser != cohort.declared_patients:
             raise PolicyRefused(
@@ -225,10 +254,13 @@ class Participant:
                 "fewer members than the quorum have closed the same set",
                 "reveal once a quorum has signed one set",
             )
+        data = self.folder.content.get(trained.update)
+        shown = self.memory.signed(place, "proof")
+        if shown is not None:
+            return Reply(self.folder.institution, (shown[1],), (data,))
         participant = context.participant(self.folder.institution)
         assert participant is not None
         cohort = Cohort.open(self.folder, job.task)
-        data = self.folder.content.get(trained.update)
         # Charged before the update leaves: a crash after this line costs, it never saves.
         spend = self.folder.budget.charge(cohort.id, *place)
         proof = Proof(
@@ -237,7 +269,9 @@ class Participant:
             update=trained.update, vrf_proof=trained.vrf_proof.hex(), salt=trained.salt.hex(),
             spend=self.declared(privacy_terms(participant), spend),
         )  # fmt: skip
-        return Reply(self.folder.institution, (self._sign(proof).data,), (data,))
+        # Kept before it leaves: whoever has revealed must know it, whatever is said of the attempt.
+        _, kept = self.memory.keep_signed(place, "proof", signed[0], self._sign(proof).data)
+        return Reply(self.folder.institution, (kept,), (data,))
 
     def declared(self, terms: PrivacyTerms, spend: Spend) -> SpendForm:
         """The public record of a spend: the cohort's lifetime epsilon, at the contract's delta."""

@@ -1,95 +1,193 @@
-"""What the hospital's data owner allows, whatever the consortium asks for."""
+"""What the hospital's data owner allows, whatever the consortium asks for.
 
+A hospital without ``policy.json`` has the default: sane limits, and no task until its data is
+there. A policy that cannot be read allows nothing.
+"""
+
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Any, Final
 
+from consortium import tasks
 from hospital_agent.errors import FolderInvalid, PolicyInvalid, PolicyRefused
 from hospital_agent.folder import HospitalFolder, read_json, write_json
 from ledger.records import Job
-from privacy.contract import check_epsilon
+from privacy.budget_status import epsilon_up
+from privacy.contract import PrivacyTerms, check_delta, check_epsilon
+from privacy.errors import PrivacyError
+from privacy.gaussian import mu_squared
+
+APPROVALS: Final = ("never", "always")
+INSTALLED: Final = "installed"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Policy:
     """The hospital's limits.
 
-    ``lifetime_epsilon`` at ``delta`` bounds every cohort over all jobs; ``fewest_institutions``
-    is the smallest job that the hospital takes part in; ``tasks`` are those it allows.
+    ``lifetime_epsilon`` at ``delta`` bounds every cohort over all jobs, ``job_epsilon`` one job
+    (None: as much as the lifetime allows); ``fewest_institutions`` is the smallest job that the
+    hospital takes part in; ``tasks`` are those it allows. ``approval``: whether a person must
+    approve each job ("never", "always"). ``app``: which model code may run: the app built from
+    this agent's own package ("installed"), or the bundles with these SHA-256.
     """
 
     lifetime_epsilon: str
     delta: str
     tasks: tuple[str, ...]
     fewest_institutions: int = 1
+    job_epsilon: str | None = None
+    approval: str = "never"
+    app: str | tuple[str, ...] = INSTALLED
 
     @staticmethod
     def read(path: Path) -> "Policy":
-        """Reads ``policy.json``.
+        """Reads ``policy.json``; the default policy where there is none.
 
         Raises:
-            FolderInvalid: if it is missing or not of this form.
+            FolderInvalid: if it is damaged or not of this form.
         """
+        if not path.exists():
+            return default_policy()
+        content = read_json(path)
         try:
-            content = read_json(path)
-            return Policy(**{**content, "tasks": tuple(content["tasks"])})
-        except (KeyError, TypeError):
+            for name in ("tasks", "app"):
+                if isinstance(content.get(name), list):
+                    content[name] = tuple(content[name])
+            policy = Policy(**content)
+            _check(policy)
+        except (TypeError, PolicyInvalid, PrivacyError):
             raise FolderInvalid(
-                f"{path.name} is not a policy", "set it with `hospital-agent policy set`"
+                f"{path.name} is not a policy",
+                f"correct it by hand, or move {path} away and set it anew with "
+                "`hospital-agent policy set`",
             ) from None
+        return policy
 
     def write(self, path: Path) -> None:
         """Writes ``policy.json``."""
         write_json(path, asdict(self))
 
     def check(self, job: Job, epsilon: Decimal) -> None:
-        """Whether the policy allows a job that asks for ``epsilon``.
+        """Whether the policy allows a job that asks for ``epsilon`` (see `asked`).
 
         Raises:
             PolicyRefused: naming the rule.
         """
         if job.task not in self.tasks:
             raise PolicyRefused(
-                f"the policy does not allow the task {job.task}",
-                "the data owner may add it to `tasks` in policy.json",
+                f"tasks: the policy does not allow the task {job.task}",
+                f"the data owner may run `hospital-agent policy set --allow-task {job.task}`",
             )
         if len(job.participants) < self.fewest_institutions:
             raise PolicyRefused(
-                f"the job has {len(job.participants)} institutions, "
+                f"fewest_institutions: the job has {len(job.participants)} institutions, "
                 f"the policy asks for {self.fewest_institutions}",
                 "invite more institutions, or ask the data owner",
             )
-        if epsilon > Decimal(self.lifetime_epsilon):
+        limits = {"job_epsilon": self.job_epsilon, "lifetime_epsilon": self.lifetime_epsilon}
+        for rule, limit in limits.items():
+            if limit is not None and epsilon > Decimal(limit):
+                raise PolicyRefused(
+                    f"{rule}: the job asks for epsilon {epsilon} at delta {self.delta}, "
+                    f"the limit is {limit}",
+                    "submit a job with a smaller epsilon, or ask the data owner",
+                )
+
+    def check_app(self, bundle: str, installed: str) -> None:
+        """Whether an app bundle of this SHA-256 may run here; ``installed``: that of the own one.
+
+        Raises:
+            PolicyRefused: naming the rule.
+        """
+        allowed = (installed,) if isinstance(self.app, str) else self.app
+        if bundle not in allowed:
             raise PolicyRefused(
-                f"the job asks for epsilon {epsilon}, the lifetime limit is "
-                f"{self.lifetime_epsilon}",
-                "submit a job with a smaller epsilon",
+                f"app: the policy does not allow the app bundle {bundle}",
+                "run the same version on both sides, or ask the data owner to allow this bundle",
             )
 
 
-def change_policy(
-    folder: HospitalFolder, lifetime_epsilon: str | None, fewest_institutions: int | None
-) -> Policy:
-    """Changes the policy, and with it every cohort's limit; nothing changes on an error.
+def default_policy() -> Policy:
+    """What holds until the data owner decides: no task is allowed before its data is added."""
+    return Policy(
+        lifetime_epsilon="3", delta="0.00001", tasks=(), fewest_institutions=3, job_epsilon="1"
+    )
+
+
+def asked(terms: PrivacyTerms, policy: Policy) -> Decimal:
+    """The epsilon that a whole job costs at the policy's delta, rounded up; infinite without noise.
+
+    A job may claim its epsilon at a larger delta, where it looks smaller.
+    """
+    if not terms.private:
+        return Decimal("Infinity")
+    return epsilon_up(mu_squared(terms), Decimal(policy.delta))
+
+
+def change_policy(folder: HospitalFolder, changes: Mapping[str, Any]) -> Policy:
+    """Changes fields of the policy, and with the lifetime limit every cohort's.
 
     Raises:
-        PolicyInvalid: if the limit is not a number.
+        PolicyInvalid: if a value cannot stand in a policy.
         PrivacyError: if the limit is not allowed, or below what is spent and reserved.
     """
     path = folder.path / "policy.json"
-    policy = Policy.read(path)
-    if fewest_institutions is not None:
-        policy = replace(policy, fewest_institutions=fewest_institutions)
-    if lifetime_epsilon is not None:
-        try:
-            limit = Decimal(lifetime_epsilon)
-        except InvalidOperation:
-            raise PolicyInvalid(
-                "the lifetime epsilon is not a number", "write it like 2 or 2.5"
-            ) from None
-        check_epsilon(limit)
-        for cohort in folder.budget.cohorts():
-            folder.budget.set_limit(cohort, limit)
-        policy = replace(policy, lifetime_epsilon=lifetime_epsilon)
+    before = Policy.read(path)
+    policy = replace(before, **changes)
+    _check(policy)
+    cohorts = folder.budget.cohorts()
+    if cohorts and Decimal(policy.delta) != Decimal(before.delta):
+        raise PolicyInvalid("delta stays for a cohort's life", "leave it as it is")
+    if "lifetime_epsilon" in changes:
+        for cohort in cohorts:
+            folder.budget.set_limit(cohort, Decimal(policy.lifetime_epsilon))
     policy.write(path)
     return policy
+
+
+def allow_task(folder: HospitalFolder, task: str) -> Policy:
+    """Adds a task to those allowed.
+
+    Raises:
+        TaskError: if no such task is installed here.
+    """
+    tasks.get(task)
+    allowed = Policy.read(folder.path / "policy.json").tasks
+    return change_policy(folder, {"tasks": tuple(sorted({*allowed, task}))})
+
+
+def _check(policy: Policy) -> None:
+    for name in ("lifetime_epsilon", "delta", "job_epsilon"):
+        value = getattr(policy, name)
+        if value is None and name == "job_epsilon":
+            continue
+        try:
+            number = Decimal(value) if isinstance(value, str) else None
+        except InvalidOperation:
+            number = None
+        if number is None:
+            raise PolicyInvalid(f"{name} is not a number", "write it like 2 or 0.00001")
+        (check_delta if name == "delta" else check_epsilon)(number)
+    if type(policy.fewest_institutions) is not int or policy.fewest_institutions < 1:
+        raise PolicyInvalid("fewest_institutions is not a number from 1 on", "write it like 3")
+    if not _texts(policy.tasks):
+        raise PolicyInvalid("tasks is not a list of names", 'write it like ["heart-disease"]')
+    if policy.approval not in APPROVALS:
+        raise PolicyInvalid(
+            "approval is no choice that there is", f"choose one of: {', '.join(APPROVALS)}"
+        )
+    bundles = isinstance(policy.app, tuple) and policy.app and _texts(policy.app)
+    if policy.app != INSTALLED and not (bundles and all(map(_DIGEST.fullmatch, policy.app))):
+        raise PolicyInvalid(
+            "app is neither `installed` nor SHA-256 digests",
+            "a digest has 64 hexadecimal digits, in small letters",
+        )
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(text, str) for text in value)

@@ -17,7 +17,7 @@ from hospital_agent.cohort import PARTS, Cohort
 from hospital_agent.enrolment import enrol, sign_genesis
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.ledger_api import LedgerApi
-from hospital_agent.policy import Policy, change_policy
+from hospital_agent.policy import Policy, asked, change_policy
 from hospital_agent.witness import Witness
 from ledger.content import Weights
 from ledger.records import Genesis, Job, MemberForm
@@ -48,7 +48,7 @@ class SimulatedHospital:
             Decimal(policy.delta),
         )  # fmt: skip
         if lifetime_epsilon is not None:
-            change_policy(self._folder, str(lifetime_epsilon), None)
+            change_policy(self._folder, {"lifetime_epsilon": str(lifetime_epsilon)})
 
     def enrol(self) -> MemberForm:
         """Makes keys and shows that it holds them."""
@@ -62,7 +62,7 @@ class SimulatedHospital:
         """Raises what the policy or the budget has against the job; nothing is reserved."""
         self._folder.budget.quote(Cohort.open(self._folder, job.task).id, terms)
         policy = Policy.read(self._folder.path / "policy.json")
-        policy.check(job, terms.epsilon or Decimal("Infinity"))
+        policy.check(job, asked(terms, policy))
 
     def witness(self, client: httpx.Client) -> None:
         """Follows the ledger to its newest block and co-signs it."""

@@ -2,15 +2,14 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from consortium.cli.output import Format, print_json, print_result
 from consortium.cli.run import run
-from hospital_agent.cli import ledger, members
-from hospital_agent.cli.options import ApiOption, FormatOption, HomeOption, KeyOption, hospital
+from hospital_agent.cli import data, jobs, joining, ledger, members, policy, preflight, start
+from hospital_agent.cli.options import ApiOption, FormatOption, HomeOption, hospital
 
 app = typer.Typer(
     help="One hospital's side of the consortium: its budget, its policy, its copy of the ledger.",
@@ -19,15 +18,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-OldOption = Annotated[
-    Path | None,
-    typer.Option(help="This hospital's former folder, as of a ledger that the new one continues."),
-]
-policy_app = typer.Typer(help="What the data owner allows.", no_args_is_help=True)
-app.add_typer(policy_app, name="policy")
+app.add_typer(policy.app, name="policy")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(data.app, name="data")
+app.command()(preflight.preflight)
+app.command()(start.start)
 app.add_typer(members.app, name="members")
 app.add_typer(members.keys_app, name="keys")
 app.add_typer(ledger.app, name="ledger")
+joining.register(app)
 
 
 @app.command()
@@ -100,189 +99,6 @@ def _budget_json(cohort: Any) -> dict[str, Any]:
     }
 
 
-@policy_app.command("show")
-def policy_show(home: HomeOption, format: FormatOption = Format.TABLE) -> None:
-    """Show what the data owner allows.
-
-    Example: hospital-agent policy show --home .medpole/hospitals/hospital-1
-    """
-    from dataclasses import asdict
-
-    from hospital_agent.policy import Policy
-
-    print_result(asdict(Policy.read(hospital(home).path / "policy.json")), format)
-
-
-@policy_app.command("set")
-def policy_set(
-    home: HomeOption,
-    lifetime_epsilon: Annotated[
-        str | None, typer.Option(help="New limit of every cohort, over all jobs.")
-    ] = None,
-    fewest_institutions: Annotated[
-        int | None, typer.Option(help="Smallest job to take part in.", min=1)
-    ] = None,
-    format: FormatOption = Format.TABLE,
-) -> None:
-    """Change what the data owner allows. What is spent stays spent.
-
-    Example: hospital-agent policy set --lifetime-epsilon 2 --home .medpole/hospitals/hospital-1
-    """
-    from dataclasses import asdict
-
-    from hospital_agent.policy import Policy, change_policy
-
-    folder = hospital(home)
-    policy: Policy = change_policy(folder, lifetime_epsilon, fewest_institutions)
-    print_result(asdict(policy), format)
-
-
-@app.command()
-def enrol(
-    home: HomeOption,
-    id: Annotated[str, typer.Option(help="The id wanted on the ledger, such as hospital-5.")],
-    title: Annotated[str, typer.Option(help="The institution's public name.")],
-    out: Annotated[Path, typer.Option(help="The file for the consortium's admin.")],
-    ledger: Annotated[
-        str | None, typer.Option(help="The ledger's fingerprint, from somebody you trust.")
-    ] = None,
-    founder: Annotated[
-        bool, typer.Option("--founder", help="There is no ledger yet: found one.")
-    ] = False,
-    old: OldOption = None,
-    key: KeyOption = None,
-    format: FormatOption = Format.TABLE,
-) -> None:
-    """Make this hospital's keys, and write what the members, or the founders, decide on.
-
-    The approval key is a person's: a passphrase is asked for at a terminal. With --old patients and
-    spent budget come along from a former folder; the agent there must never run again.
-
-    Example: hospital-agent enrol --id hospital-5 --title "Hospital 5" --ledger FINGERPRINT
-    --out hospital-5.json --home /srv/medpole
-    """
-    import os
-    import re
-    import sys
-
-    from consortium.errors import OptionInvalid
-    from hospital_agent.cli.options import PASSPHRASE
-    from hospital_agent.enrolment import APPROVER, carry_over, check_names, enrolment_action
-    from hospital_agent.enrolment import enrol as make_form
-    from hospital_agent.folder import HospitalFolder, write_json
-
-    if (ledger is None) is not founder:
-        raise OptionInvalid(
-            "neither or both of --ledger and --founder are given",
-            "give --ledger FINGERPRINT to join a ledger, or --founder to found one",
-        )
-    pinned = None if ledger is None else ledger.strip().lower()
-    if pinned is not None and not re.fullmatch(r"[0-9a-f]{64}", pinned):
-        raise OptionInvalid(
-            "--ledger is no fingerprint", "copy all 64 digits: the folder is bound to it for good"
-        )
-    check_names(id, title)
-    former = None if old is None else hospital(old)
-    folder = HospitalFolder.create(home, id, title)
-    if former is not None:
-        carry_over(former, folder)
-    path, passphrase = key or home / APPROVER, os.environ.get(PASSPHRASE)
-    if passphrase is None and sys.stdin.isatty() and not (home / "member.json").exists():
-        passphrase = typer.prompt(
-            "Passphrase of the approval key (its person's alone)", hide_input=True,
-            confirmation_prompt=not path.exists(), err=True,
-        )  # fmt: skip
-    form = make_form(folder, path, passphrase)
-    content: dict[str, Any] = form.model_dump(mode="json")
-    if pinned is not None:
-        action = enrolment_action(folder, pinned)
-        content = {"ledger": folder.ledger, "action": action.model_dump(mode="json")}
-    write_json(out, content)
-    fingerprints = {f"{role} key": form.key(role).key_id for role in form.keys}
-    print_result({"institution": id, "written": str(out), **fingerprints}, format)
-
-
-@app.command()
-def sign_genesis(
-    genesis: Annotated[Path, typer.Argument(help="The genesis.json that the coordinator sent.")],
-    home: HomeOption,
-    out: Annotated[Path, typer.Option(help="The file for the consortium's admin.")],
-    fingerprint: Annotated[
-        str | None, typer.Option(help="What it has to be, heard from somebody you trust.")
-    ] = None,
-    old: OldOption = None,
-    format: FormatOption = Format.TABLE,
-) -> None:
-    """Show the genesis, have it confirmed, and sign it. Binds this hospital to that ledger.
-
-    Without --fingerprint it asks at a terminal: compare with the other founders by telephone.
-
-    Example: hospital-agent sign-genesis genesis.json --fingerprint FINGERPRINT --out signed.json
-    """
-    import sys
-
-    from consortium.errors import OptionInvalid
-    from consortium.founding import read_genesis, signature_file
-    from hospital_agent.enrolment import check_continues, check_genesis
-    from hospital_agent.enrolment import sign_genesis as sign
-    from hospital_agent.errors import GenesisRefused
-    from hospital_agent.folder import write_json
-    from ledger.chain import ledger_id
-
-    folder, record = hospital(home), read_genesis(genesis)
-    check_genesis(folder, record)
-    compared = None if old is None else check_continues(record, hospital(old))
-    ledger, shown = ledger_id(record), _genesis_shown(record, compared)
-    for name, value in shown.items():
-        print(f"{name.replace('_', ' ')}: {value}", file=sys.stderr)
-    if fingerprint is not None:
-        if fingerprint.strip().lower() != ledger:
-            raise GenesisRefused(
-                f"the genesis has the fingerprint {ledger}, not the one given",
-                "do not sign; ask the coordinator and another founder which is right",
-            )
-    elif not sys.stdin.isatty():
-        raise OptionInvalid(
-            "nobody is at a terminal to confirm the fingerprint",
-            "give it with --fingerprint, as another founder read it to you",
-        )
-    elif not typer.confirm("Do all founders have this fingerprint? Sign?", err=True):
-        raise GenesisRefused("not confirmed, not signed", "compare it, then start again")
-    write_json(out, signature_file(record, folder.institution, sign(folder, record)))
-    print_result({**shown, "signed_by": folder.institution, "written": str(out)}, format)
-
-
-def _genesis_shown(genesis: Any, compared: int | None) -> dict[str, Any]:
-    """What a founder agrees on."""
-    from ledger.chain import ledger_id
-    from ledger.keys import Role
-    from ledger.membership import Membership
-    from ledger.quorum import quorum
-
-    count, credits, ledger = len(genesis.founders), genesis.policy.credits, ledger_id(genesis)
-    coordinator = Membership.of_genesis(genesis, ledger).coordinator_key(Role.RECORD)
-    content: dict[str, Any] = {"consortium": genesis.consortium, "fingerprint": ledger}
-    content["coordinator"] = f"record {coordinator.key_id}"
-    for member in genesis.founders:
-        keys = " ".join(f"{role} {member.key(role).key_id}" for role in (Role.RECORD, Role.COSIGN))
-        content[f"founder {member.id}"] = f"{member.title!r}, {keys}"
-    content["quorum"] = f"{quorum(count)} of {count}"
-    if count == 1:
-        content["warning"] = "one institution: no independent witness"
-    content["credits_of_a_round"] = (
-        f"{credits.pool}, of these {credits.verdicts} for verdicts, {credits.learner_bonus} for "
-        f"the learner, over {credits.window} rounds"
-    )
-    if (old := genesis.continues) is not None:
-        content["continues"] = f"{old.ledger} from block {old.height}, {old.block}"
-        content["compared"] = (
-            "with no copy of that ledger: name one with --old"
-            if compared is None
-            else "agrees with this hospital's copy, which is final to no later block"
-        )
-    return content
-
-
 @app.command()
 def witness(
     home: HomeOption,
@@ -301,7 +117,7 @@ def witness(
     from hospital_agent.witness import Witness
 
     folder = hospital(home)
-    with connect(api) as client:
+    with connect(folder, api) as client:
         if once:
             print(Witness(folder, LedgerApi(client, folder)).step())
             return

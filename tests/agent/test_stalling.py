@@ -24,6 +24,7 @@ def coordinator_of(four: Consortium) -> ProofOfLearning:
     store = SimpleNamespace(chain=lambda: four.newest)
     strategy._view = SimpleNamespace(store=store, content=SimpleNamespace(put=digest))
     strategy._job = four.job
+    strategy._journal, strategy._on_progress = None, lambda _: None
     strategy._now = _Round(four.context(1))
     return strategy
 
