@@ -54,6 +54,10 @@ class RoundInvalid(ConsortiumError):
     """A round's records or result do not follow the rules."""
 
 
+class JobPaused(ConsortiumError):
+    """Too few hospitals took part in one round, several attempts in a row."""
+
+
 class JobInvalid(ConsortiumError):
     """A job's contract does not follow the rules."""
 
@@ -76,3 +80,71 @@ class PortInUse(ConsortiumError):
 
 class GenesisInvalid(ConsortiumError):
     """A genesis, or a founder's signature on it, is not what it must be."""
+
+
+class FlowerUnsupported(ConsortiumError):
+    """The installed flwr is another version than those whose wire is known."""
+
+
+class LinkUnreachable(ConsortiumError):
+    """Flower's SuperLink does not answer, or is another than the one vouched for."""
+
+
+class LinkRefused(ConsortiumError):
+    """Flower's SuperLink does not let this node, or this coordinator, in."""
+
+    def __init__(self, what: str, resolve: str, reason: str = "") -> None:
+        super().__init__(what, resolve)
+        self.reason = reason
+
+
+class TlsMissing(ConsortiumError):
+    """The home has no certificates for TLS."""
+
+
+class StateFailed(ConsortiumError):
+    """The coordinator's own state cannot be read or written."""
+
+
+class TransportInvalid(ConsortiumError):
+    """An institution's transport key is not shown to be held, or is of another kind."""
+
+
+class InvitationInvalid(ConsortiumError):
+    """What was given is no invitation's token, or cannot become one."""
+
+
+class InvitationUnknown(ConsortiumError):
+    """No invitation has this secret."""
+
+
+class InvitationUsed(ConsortiumError):
+    """Somebody has enrolled with this invitation, with other keys."""
+
+
+class InvitationExpired(ConsortiumError):
+    """The invitation's time is over."""
+
+
+class InvitationRevoked(ConsortiumError):
+    """The invitation was taken back."""
+
+
+class EnrolmentUnknown(ConsortiumError):
+    """No institution of this id waits to be approved."""
+
+
+class TlsInvalid(ConsortiumError):
+    """The coordinator's certificates are damaged, or do not fit together."""
+
+
+class BodyTooLarge(ConsortiumError):
+    """A request is longer than anything that belongs there."""
+
+
+class CoordinatorRunning(ConsortiumError):
+    """Another coordinator works on this home."""
+
+
+class JobMissing(ConsortiumError):
+    """There is no job of this name."""

@@ -39,6 +39,19 @@ def open_ledger(path: Path, *, shared: bool = False) -> Iterator[tuple[Home, Led
     except HomeInUse:
         if not shared:
             raise
+    with attached_ledger(path) as attached:
+        yield attached
+
+
+@contextmanager
+def attached_ledger(path: Path) -> Iterator[tuple[Home, LedgerStore]]:
+    """The ledger whose database `consortium serve` keeps open, or the one in ``DATABASE_URL``.
+
+    Raises:
+        LedgerMissing: if none has been founded.
+        HomeMismatch: if the coordinator's keys in the home are not this ledger's.
+        LedgerError: if the database is not there.
+    """
     with attached_database(path) as engine:
         yield Home(path), _founded(Home(path), LedgerStore(engine))
 

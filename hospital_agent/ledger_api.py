@@ -1,6 +1,6 @@
 """The consortium's API as the witness uses it: outbound calls, with its own signed token."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,6 +31,11 @@ class LedgerApi:
     def __init__(self, client: httpx.Client, folder: HospitalFolder) -> None:
         self._client = client
         self._folder = folder
+
+    @property
+    def folder(self) -> HospitalFolder:
+        """Whose client it is."""
+        return self._folder
 
     def newest(self) -> Checkpoint:
         """The checkpoint of the newest block, final or not."""
@@ -68,6 +73,23 @@ class LedgerApi:
         """Hands in a change, an approval or an erasure; repeats are harmless."""
         body = {"entry": entry.decode(), "disclosure": disclosure}
         self._call("POST", "/v1/ledger/submissions", body)
+
+    def put_transport(self, form: dict[str, str]) -> None:
+        """Hands in the SuperNode's public key, with the proof that it is held."""
+        self._call("PUT", "/v1/institutions/self/transport", form)
+
+    def put_offers(self, offers: dict[str, int]) -> None:
+        """Says in public for which tasks this hospital has patients, and how many it declares."""
+        self._call("PUT", "/v1/institutions/self/offers", {"tasks": offers})
+
+    def changes(self, known: Mapping[str, int], seconds: float) -> dict[str, int]:
+        """Waits until a count differs from what is known, or the time is over; the counts then.
+
+        ``block`` counts blocks, ``messages`` what was sent to nodes; both begin anew with the API.
+        """
+        asked = "&".join(f"{name}={count}" for name, count in known.items())
+        found = self._json(f"/v1/ledger/changes?{asked}&seconds={seconds}")
+        return self._read(lambda: {str(name): int(found[name]) for name in found})
 
     def fetch(self, kind: str, digest: str) -> bytes:
         """Content by its digest; kind is ``content`` or ``models``."""

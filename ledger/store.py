@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from ledger import merkle, rows, schema
 from ledger.block import Block, Header
 from ledger.chain import Chain, check_quorum
+from ledger.changes import Changes, Happened, notify
 from ledger.disclosure import Disclosure
 from ledger.entry import Entry
 from ledger.errors import (
@@ -114,6 +115,7 @@ class LedgerStore:
                     block = next_block(chain, entries, certificate, int(time.time()), keys)
                     chain.follow(block)
                     rows.insert_block(connection, block, chain.frontier)
+                    notify(connection, Happened.BLOCK)
                 self._chain = chain
             except BaseException as error:
                 self._chain = None  # re-read what the database really holds
@@ -241,12 +243,30 @@ class LedgerStore:
             conflict = not first and line not in rows.read_cosignatures(connection, height)
             if conflict:
                 connection.execute(insert(schema.conflicts).values(values).on_conflict_do_nothing())
+            if first:
+                notify(connection, Happened.COSIGNED)
+                if self._is_final(connection, chain, found.header, height):
+                    notify(connection, Happened.BLOCK)
         if conflict:
             raise CosignatureConflict(
                 f"{name} co-signed block {height} twice, at two times",
                 "two agents sign with one key, or one was restored from a backup: stop both and "
                 "rotate the institution's keys",
             )
+
+    @staticmethod
+    def _is_final(connection: Connection, chain: Chain, header: bytes, height: int) -> bool:
+        membership = chain.in_force_at(Header.parse(bytes(header)))
+        return len(rows.read_cosignatures(connection, height)) >= membership.quorum
+
+    def tell(self, what: Happened) -> None:
+        """Tells whoever listens (`ledger.changes`) that something happened."""
+        with self._engine.begin() as connection:
+            notify(connection, what)
+
+    def changes(self) -> Changes:
+        """A listener, to be entered."""
+        return Changes(self._engine)
 
     def conflicts(self, height: int | None = None) -> list[tuple[int, str]]:
         """Second cosignatures by one member on one block: (height, line), oldest first."""

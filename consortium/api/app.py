@@ -7,26 +7,28 @@ share, updates included; the reader sees the ledger and models, and writes nothi
 
 import hmac
 import json
+import pathlib
 import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import Body, Depends, FastAPI, Header, Path, Query, Request, Response
-from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DBAPIError
+from fastapi import Body, Depends, FastAPI, Header, Path, Query, Response
 
+from consortium.api.changes import changes_router
+from consortium.api.enrolment import LedgerSite, enrolment_router, transport_router
+from consortium.api.jobs import jobs_router
+from consortium.api.problems import add_problems
 from consortium.api.tokens import check_token
 from consortium.api.wire import block_to_wire, membership_to_wire
-from consortium.errors import ConsortiumError, TokenInvalid
+from consortium.errors import TokenInvalid
 from consortium.models import ModelStore
+from ledger.changes import Changes
 from ledger.content import ContentStore
 from ledger.disclosure import Disclosure
 from ledger.entry import Entry
 from ledger.errors import (
     ContentMissing,
-    CosignatureConflict,
     DisclosureInvalid,
-    LedgerError,
     LedgerMissing,
     RecordInvalid,
 )
@@ -49,10 +51,14 @@ def create_app(
     models: ModelStore,
     reader_token: str | None = None,
     on_change: Callable[[], None] = lambda: None,
+    home: pathlib.Path | None = None,
+    changes: Changes | None = None,
 ) -> FastAPI:
     """The API over one ledger. Without ``reader_token`` only institutions get in.
 
-    ``on_change`` is called after every submission and every cosignature.
+    ``on_change`` is called after every submission and every cosignature. With the coordinator's
+    ``home`` those who are invited can enrol, and members hand in transport keys; with ``changes``
+    they are told when there is something to look at.
     """
     app = FastAPI(title="MedPoLe", version="1", docs_url=None, redoc_url=None)
 
@@ -193,38 +199,13 @@ def create_app(
         data = models.path(_digest(name)).read_bytes()
         return Response(data, media_type="application/octet-stream")
 
-    def problem(status: Callable[[Exception], int]) -> Callable[[Request, Exception], Response]:
-        def respond(_: Request, error: Exception) -> Response:
-            body = {
-                "type": "about:blank",
-                "code": getattr(error, "code", "InternalError"),
-                "detail": getattr(error, "what", "something went wrong"),
-                "resolve": getattr(error, "resolve", "see the coordinator's log"),
-                "status": status(error),
-            }
-            return JSONResponse(body, status(error), media_type="application/problem+json")
-
-        return respond
-
-    def ledger_status(error: Exception) -> int:
-        if isinstance(error, CosignatureConflict):
-            return 409
-        return 404 if isinstance(error, ContentMissing | LedgerMissing) else 400
-
-    def without_database(_: Request, error: Exception) -> Response:
-        body = {
-            "type": "about:blank",
-            "code": "DatabaseUnreachable",
-            "detail": "the database does not answer",
-            "resolve": "try again; if it stays so, see the coordinator's log",
-            "status": 503,
-        }
-        return JSONResponse(body, 503, media_type="application/problem+json")
-
-    app.add_exception_handler(DBAPIError, without_database)
-    app.add_exception_handler(TokenInvalid, problem(lambda _: 401))
-    app.add_exception_handler(ConsortiumError, problem(lambda _: 400))
-    app.add_exception_handler(LedgerError, problem(ledger_status))
+    if home is not None:
+        app.include_router(enrolment_router(home, LedgerSite(store)))
+        app.include_router(transport_router(home, institution, lambda: store.chain().ledger))
+        if changes is not None:
+            app.include_router(changes_router(changes, caller))
+        app.include_router(jobs_router(home, store, institution, caller))
+    add_problems(app)
     return app
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from consortium.cli import data, database, founding, institution, ledger
+from consortium.cli import data, database, founding, institution, job, ledger, superlink, tls
 from consortium.cli.home import HomeOption, home_path
 from consortium.cli.output import Format, print_json
 from consortium.cli.run import run
@@ -24,7 +24,10 @@ app.add_typer(data.app, name="data")
 app.add_typer(institution.app, name="institution")
 app.add_typer(institution.policy_app, name="policy")
 app.add_typer(database.app, name="db")
+app.add_typer(job.app, name="job")
+app.add_typer(tls.app, name="tls")
 founding.register(app)
+superlink.register(app)
 
 
 @app.command()
@@ -107,16 +110,25 @@ def serve(
     home: HomeOption = None,
     port: Annotated[
         int | None,
-        typer.Option(help="Port on 127.0.0.1 (default: a socket in the home).", min=1, max=65535),
+        typer.Option(help="Port (default: a socket in the home).", min=1, max=65535),
     ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on, with --port; beyond this machine TLS is due.")
+    ] = "127.0.0.1",
 ) -> None:
-    """Serve the API of a home's ledger to members on this machine, and put together its blocks.
+    """Serve the API of a home, and put together its ledger's blocks. Runs until it is stopped.
+
+    On a draft (`consortium init`) it serves the founders until all have signed, then the ledger.
+    Hospitals reach it through the reverse proxy.
 
     Example: consortium serve --home .medpole
     """
+    from consortium.errors import OptionInvalid
     from consortium.serve import serve as run_server
 
-    run_server(home_path(home), port)
+    if port is None and host != "127.0.0.1":
+        raise OptionInvalid("--host is given without --port", "give both")
+    run_server(home_path(home), port, host)
 
 
 def main() -> None:

@@ -15,15 +15,22 @@ from flwr.serverapp.strategy import Result as FlowerResult
 from flwr.serverapp.strategy import Strategy
 
 from consortium import weights as weight_forms
-from consortium.coordinator.exchange import exchange, messages, read_replies
+from consortium.coordinator.exchange import (
+    Asked,
+    GridPresence,
+    Presence,
+    exchange,
+    messages,
+    read_replies,
+)
+from consortium.coordinator.journal import Journal, Place
 from consortium.coordinator.sequencing import Sequencing
 from consortium.coordinator.view import StoreView
-from consortium.errors import RoundInvalid
+from consortium.errors import JobPaused, RoundInvalid
 from consortium.phases import Phase, Reply, Request
 from consortium.rounds.checks import Reveal, RoundContext, examine
 from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
 from consortium.rounds.replay import (
-    ATTEMPT,
     check_block,
     check_record,
     is_update_of,
@@ -31,7 +38,8 @@ from consortium.rounds.replay import (
     round_context,
     steps_of,
 )
-from consortium.rounds.result import RoundRecords, derive_result
+from consortium.rounds.result import RoundRecords, derive_result, next_place, rounds_done
+from ledger.changes import Happened
 from ledger.content import model_hash
 from ledger.entry import Entry, sign_record
 from ledger.errors import LedgerError
@@ -49,7 +57,8 @@ from ledger.records import (
     Verdict,
 )
 
-PHASE_SECONDS = 600.0
+ATTEMPTS = 3  # in a row at one round, before the job pauses
+_AFTER = {phase: tuple(Phase)[i + 1 :] for i, phase in enumerate(Phase)}
 _ANSWERS: dict[Phase, tuple[type[Record], ...]] = {
     Phase.TRAIN: (Commitment, Refusal),
     Phase.CLOSE: (Close,),
@@ -93,7 +102,9 @@ class ProofOfLearning(Strategy):
             pending.
         on_progress: told what happens, as it happens.
         stopped: asked often; true ends the job after the message under way.
-        phase_seconds: how long a phase waits for answers.
+        journal: keeps a round under way over a crash; a simulation has none.
+        presence: which hospitals are there; default: all nodes of the grid.
+        ending: asked between rounds; true ends the job there, stopped.
     """
 
     def __init__(
@@ -104,12 +115,14 @@ class ProofOfLearning(Strategy):
         wait_final: Callable[[int], None],
         on_progress: Callable[[Progress], None] = lambda _: None,
         stopped: Callable[[], bool] = lambda: False,
-        phase_seconds: float = PHASE_SECONDS,
+        journal: Journal | None = None,
+        presence: Presence | None = None,
+        ending: Callable[[], bool] = lambda: False,
     ) -> None:
         self._view, self._keys, self._job = view, keys, job
         self._wait_final, self._on_progress = wait_final, on_progress
-        self._stopped, self._phase_seconds = stopped, phase_seconds
-        self._sequencing = Sequencing(view, keys)
+        self._stopped, self._journal, self._presence = stopped, journal, presence
+        self._ending, self._sequencing = ending, Sequencing(view, keys)
         self._now: _Round
 
     def summary(self) -> None:
@@ -120,35 +133,40 @@ class ProofOfLearning(Strategy):
         grid: Grid,
         initial_arrays: ArrayRecord,
         num_rounds: int = 3,
-        timeout: float = PHASE_SECONDS,
+        timeout: float = 3600,
         train_config: ConfigRecord | None = None,
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     ) -> FlowerResult:
         """Runs the job's remaining rounds and ends it on the ledger.
 
-        The model and the number of rounds are the contract's; of the arguments only ``grid``
-        and ``timeout`` (seconds a phase) are used.
+        The model, the number of rounds and how long a phase waits are the contract's; of the
+        arguments only ``grid`` is used. With a journal a round that was cut off goes on in the
+        phase where it was.
+
+        Raises:
+            JobPaused: after `ATTEMPTS` attempts in a row at one round.
         """
-        self._phase_seconds = timeout
-        config = ConfigRecord()
-        done = len(self._view.results(self._job.job))
-        for number in range(done + 1, self._job.rounds + 1):
-            self._begin(number)
-            train = self.configure_train(number, initial_arrays, config, grid)
-            self._gather(Phase.TRAIN, self._exchange(grid, train))
-            if self._enough(self._now.records.commitments):
-                self._gather(Phase.CLOSE, self._exchange(grid, self.configure_close(grid)))
-            if self._enough(self._now.records.closes):
-                self._gather(Phase.REVEAL, self._exchange(grid, self.configure_reveal(grid)))
-            if self._now.records.proofs:
-                verify = self.configure_evaluate(number, initial_arrays, config, grid)
-                self._gather(Phase.VERIFY, self._exchange(grid, verify))
-            self._finish()
+        presence = self._presence or GridPresence(grid)
+        failed = 0
+        self._wait_final(self._view.store.chain().header.height)
+        while rounds_done(results := self._view.results(self._job.job)) < self._job.rounds:
+            if self._ending():
+                break
+            begun = self._begin(*next_place(results))
+            for phase in Phase:
+                if not self._ready(phase):
+                    break
+                if not any(later in begun for later in _AFTER[phase]):
+                    self._run_phase(grid, presence, phase)
+            result = self._finish()
+            failed = failed + 1 if result.again else 0
+            if failed == ATTEMPTS:
+                raise _paused(result)
         model = end_job(self._view, self._keys, self._job, self._wait_final)
         return FlowerResult(arrays=ArrayRecord(weight_forms.to_torch(self._view.model(model))))
 
-    # phases
+    # Flower's names for the first and the last phase
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -163,32 +181,11 @@ class ProofOfLearning(Strategy):
         self._gather(Phase.TRAIN, read_replies(replies))
         return None, None
 
-    def configure_close(self, grid: Grid) -> Iterable[Message]:
-        """Shows the set of commitments, and that the block it starts from is final."""
-        height = self._view.store.chain().header.height
-        request = replace(
-            self._request(Phase.CLOSE),
-            entries=_data(self._now.records.commitments),
-            cosignatures=tuple(self._view.store.require_final(height)),
-        )
-        return messages(request, grid.get_node_ids())
-
-    def configure_reveal(self, grid: Grid) -> Iterable[Message]:
-        """Shows the signatures on the closed set and asks for the updates."""
-        request = replace(self._request(Phase.REVEAL), entries=_data(self._now.records.closes))
-        return messages(request, grid.get_node_ids())
-
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Shows all reveals and asks for verdicts."""
-        proofs = self._now.records.proofs
-        request = replace(
-            self._request(Phase.VERIFY),
-            entries=_data(self._now.records.commitments) + _data(proofs),
-            content=tuple(self._now.updates[proof.record.author] for proof in proofs),
-        )
-        return messages(request, grid.get_node_ids())
+        return messages(self._request(Phase.VERIFY), grid.get_node_ids())
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -199,26 +196,88 @@ class ProofOfLearning(Strategy):
 
     # one round
 
-    def _begin(self, number: int) -> None:
-        while (height := self._sequencing.step(between_rounds=True)) is not None:
-            self._wait_final(height)
-        self._now = _Round(round_context(self._view, self._job, number, ATTEMPT))
+    def _begin(self, number: int, attempt: int) -> set[Phase]:
+        """Turns to a round; the phases of it that had begun before a restart."""
+        place = Place(self._job.job, number, attempt, self._view.head)
+        if self._journal is None or self._journal.under_way() != place:
+            while (height := self._sequencing.step(between_rounds=True)) is not None:
+                self._wait_final(height)
+        self._now = _Round(round_context(self._view, self._job, number, attempt))
         self._on_progress(Progress(number, "train"))
+        if self._journal is None or not self._journal.begin(replace(place, base=self._view.head)):
+            return set()
+        for phase in Phase:
+            self._gather(phase, self._journal.answers(phase))
+        return self._journal.asked()
+
+    def _ready(self, phase: Phase) -> bool:
+        """Whether the phase before came to enough."""
+        records, needed = self._now.records, quorum(len(self._now.context.members))
+        return {
+            Phase.TRAIN: True,
+            Phase.CLOSE: len(records.commitments) >= needed,
+            Phase.REVEAL: len(records.closes) >= needed,
+            Phase.VERIFY: bool(records.proofs),
+        }[phase]
+
+    def _run_phase(self, grid: Grid, presence: Presence, phase: Phase) -> None:
+        if self._journal is not None:
+            self._journal.ask(phase)
+        exchange(
+            grid,
+            presence,
+            Asked(
+                self._request(phase),
+                float(getattr(self._job.durations, phase)),
+                self._expected(grid, phase),
+                frozenset(entry.record.author for entry in self._answered(phase)),
+                quorum(len(self._now.context.members)),
+                lambda replies: self._gather(phase, replies),
+                self._sent,
+                self._told,
+                self._stopped,
+            ),
+        )
+
+    def _expected(self, grid: Grid, phase: Phase) -> frozenset[str] | None:
+        """Who is asked: in the first phase all participants, then who answered the one before.
+
+        Nobody knows which hospital stands behind a simulation's nodes: there all are asked.
+        """
+        if self._presence is None:
+            return None
+        records = self._now.records
+        if phase is Phase.TRAIN:
+            return frozenset(p.institution for p in self._job.participants)
+        before = {
+            Phase.CLOSE: records.commitments, Phase.REVEAL: records.closes,
+            Phase.VERIFY: records.closes,
+        }[phase]  # fmt: skip
+        return frozenset(entry.record.author for entry in before)
+
+    def _sent(self) -> None:
+        if self._presence is not None:  # a simulation's nodes are called
+            self._view.store.tell(Happened.MESSAGES)
+
+    def _told(self, institution: str, state: str) -> None:
+        self._on_progress(Progress(self._now.context.round, "", institution, state))
 
     def _request(self, phase: Phase) -> Request:
-        context = self._now.context
+        """What a phase shows, besides the place: commitments, closes, or all reveals."""
+        context, records = self._now.context, self._now.records
         self._on_progress(Progress(context.round, phase))
-        return Request(phase, self._job.job, context.round, context.attempt, context.base)
-
-    def _exchange(self, grid: Grid, outgoing: Iterable[Message]) -> list[Reply]:
-        def on_reply(reply: Reply) -> None:
-            state = reply.error or "answered"
-            self._on_progress(Progress(self._now.context.round, "", reply.institution, state))
-
-        return exchange(grid, outgoing, self._phase_seconds, on_reply, self._stopped)
-
-    def _enough(self, entries: Sequence[Entry]) -> bool:
-        return len(entries) >= quorum(len(self._now.context.members))
+        request = Request(phase, self._job.job, context.round, context.attempt, context.base)
+        if phase is Phase.CLOSE:  # and that the block it starts from is final
+            lines = self._view.store.require_final(self._view.store.chain().header.height)
+            shown = _data(records.commitments)
+            return replace(request, entries=shown, cosignatures=tuple(lines))
+        if phase is Phase.REVEAL:
+            return replace(request, entries=_data(records.closes))
+        if phase is Phase.VERIFY:
+            updates = tuple(self._now.updates[p.record.author] for p in records.proofs)
+            shown = _data(records.commitments) + _data(records.proofs)
+            return replace(request, entries=shown, content=updates)
+        return request
 
     def _gather(self, phase: Phase, replies: Sequence[Reply]) -> None:
         """Keeps what is signed, in its phase, in its place, and the first of its kind.
@@ -228,7 +287,8 @@ class ProofOfLearning(Strategy):
         """
         chain, now = self._view.store.chain(), self._now
         entries = list(now.records.all())
-        answered = {entry.record.author for entry in self._expected(phase)}
+        answered = {entry.record.author for entry in self._answered(phase)}
+        kept: list[Reply] = []
         for reply in replies:
             for data in reply.entries[:1]:
                 entry = Entry(data)
@@ -241,12 +301,17 @@ class ProofOfLearning(Strategy):
                 if record.author == reply.institution and record.author not in answered:
                     answered.add(record.author)
                     entries.append(entry)
+                    kept.append(reply)
                     if isinstance(record, Proof):
                         self._view.content.put(reply.content[0])
                         now.updates[record.author] = reply.content[0]
+        if self._journal is not None:
+            self._journal.keep(phase, kept)
         now.records = RoundRecords.sort(entries)
+        for reply in replies:
+            self._told(reply.institution, reply.error or "answered")
 
-    def _expected(self, phase: Phase) -> tuple[Entry, ...]:
+    def _answered(self, phase: Phase) -> tuple[Entry, ...]:
         records = self._now.records
         return {
             Phase.TRAIN: records.commitments + records.refusals,
@@ -271,7 +336,7 @@ class ProofOfLearning(Strategy):
         if isinstance(record, Verdict) and record.reveals != seen:
             raise RoundInvalid("a verdict on other reveals", "verify what this round revealed")
 
-    def _finish(self) -> None:
+    def _finish(self) -> Result:
         now, job = self._now, self._job.job
         reveals = {
             proof.record.author: Reveal(proof, now.updates[proof.record.author])
@@ -290,6 +355,7 @@ class ProofOfLearning(Strategy):
         self._on_progress(Progress(now.context.round, "co-sign"))
         self._wait_final(block.header.height)
         self._on_progress(Progress(now.context.round, "final", result=result))
+        return result
 
 
 def submit_job(view: StoreView, keys: KeyRing, job: Job, wait_final: Callable[[int], None]) -> None:
@@ -305,16 +371,25 @@ def submit_job(view: StoreView, keys: KeyRing, job: Job, wait_final: Callable[[i
 def end_job(view: StoreView, keys: KeyRing, job: Job, wait_final: Callable[[int], None]) -> str:
     """Ends a job, finished or stopped; returns the hash of the model that it gives out."""
     results = view.results(job.job)
+    done = rounds_done(results)
     model = released_model(view, job, results)
     name = view.models.put(model)
     assert name == model_hash(model)
     end = JobEnd(
         v=1, type="job-end", ledger=view.ledger, author="coordinator", job=job.job,
-        status="finished" if len(results) == job.rounds else "stopped", rounds=len(results),
-        model=name,
+        status="finished" if done == job.rounds else "stopped", rounds=done, model=name,
     )  # fmt: skip
     _append(view, keys, end, wait_final)
     return name
+
+
+def _paused(result: Result) -> JobPaused:
+    absent = ", ".join(f"{a.institution} ({a.code} in {a.phase})" for a in result.absent)
+    return JobPaused(
+        f"{ATTEMPTS} attempts in a row at round {result.round} of {result.job} had too few "
+        f"hospitals; absent from the last: {absent or 'nobody'}",
+        "see to it that they can take part, then: `consortium job resume`",
+    )
 
 
 def _append(

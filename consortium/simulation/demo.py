@@ -37,8 +37,6 @@ from ledger.records import COORDINATOR, Job
 from ledger.store import LedgerStore
 from ledger.verify import Verified, verify_export
 
-PHASE_SECONDS = 300.0
-
 
 @dataclass(frozen=True)
 class Seconds:
@@ -183,7 +181,6 @@ def _run_job(
         strategy,
         make.client_app([hospital.path for hospital in hospitals], options.cheat, cheater),
         len(hospitals),
-        PHASE_SECONDS,
         lambda: ready.append(time.monotonic()),
     )
     rounds_done = time.monotonic()

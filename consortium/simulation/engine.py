@@ -33,7 +33,6 @@ def run_rounds(
     strategy: ProofOfLearning,
     client_app: Any,
     hospitals: int,
-    seconds_per_phase: float,
     on_ready: Callable[[], None],
 ) -> None:
     """Runs all of a job's remaining rounds and ends the job.
@@ -55,7 +54,7 @@ def run_rounds(
     def main(grid: Grid, context: Context) -> None:
         try:
             on_ready()
-            strategy.start(grid, ArrayRecord(), timeout=seconds_per_phase)
+            strategy.start(grid, ArrayRecord())
             finished.append(True)
         except BaseException as error:
             failures.append(error)

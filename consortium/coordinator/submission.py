@@ -1,0 +1,126 @@
+"""How a person's wish becomes a job on the ledger."""
+
+import time
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+from consortium import tasks
+from consortium.contract import DURATIONS, JobOrder, make_job
+from consortium.coordinator.strategy import submit_job
+from consortium.coordinator.view import StoreView
+from consortium.errors import JobInvalid, NotFinal, OptionInvalid
+from consortium.local import open_ledger
+from consortium.offers import Offers
+from consortium.simulation.options import DEFAULT_DELTA
+from ledger.errors import QuorumMissing, SequenceConflict
+from ledger.quorum import quorum
+from ledger.records import Durations
+from ledger.store import LedgerStore
+
+_FINAL_S = 60.0
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What `consortium job submit` was given, not yet checked."""
+
+    task: str
+    rounds: int
+    epsilon: str
+    delta: str | None
+    seed: int
+    patients: tuple[str, ...] = ()
+    phase_seconds: int | None = None
+    name: str | None = None
+
+
+def submit(home: Path, wanted: Wanted) -> dict[str, Any]:
+    """Puts the job on the ledger and waits until its members have co-signed it.
+
+    Raises:
+        OptionInvalid: if a value is none.
+        JobInvalid: if another job runs, too few institutions offer the task, or a rule is broken.
+        NotFinal: if no quorum co-signed within a minute; the proposal stays.
+        TaskError, PrivacyError: if the order cannot be kept.
+    """
+    task = tasks.get(wanted.task)
+    order = JobOrder(
+        task.name, wanted.rounds, _decimal("--epsilon", wanted.epsilon),
+        _decimal("--delta", wanted.delta or DEFAULT_DELTA[task.name]), wanted.seed,
+        _durations(wanted.phase_seconds),
+    )  # fmt: skip
+    with open_ledger(home, shared=True) as (local, store):
+        view = StoreView(store, local.content, local.models)
+        members = view.members
+        declared = _declared(wanted.patients) or Offers(home).for_task(task.name)
+        declared = {name: n for name, n in declared.items() if name in members}
+        needed = quorum(len(members))
+        if len(declared) < needed:
+            raise JobInvalid(
+                f"{len(declared)} of {len(members)} members offer patients for {task.name}; "
+                f"{needed} are needed",
+                "have hospitals add data (`hospital-agent data add`) and start their agents, or "
+                "name them with --patients ID=NUMBER",
+            )
+        name = wanted.name or f"{task.name}-{len(view.jobs()) + 1}"
+        job = make_job(view.ledger, name, order, declared)
+        for tries in range(_TRIES):
+            _wait_final(store, store.chain().header.height)
+            try:
+                submit_job(view, local.keys, job, lambda height: _wait_final(store, height))
+                break
+            except (QuorumMissing, SequenceConflict):  # another process put a block there first
+                if tries == _TRIES - 1:
+                    raise
+    return {
+        "job": job.job,
+        "task": job.task,
+        "rounds": job.rounds,
+        "epsilon": wanted.epsilon,
+        "participants": [f"{p.institution} ({p.weight})" for p in job.participants],
+        "next": f"consortium job watch {job.job}",
+    }
+
+
+def _wait_final(store: LedgerStore, height: int) -> None:
+    deadline = time.monotonic() + _FINAL_S
+    while True:
+        try:
+            store.require_final(height)
+            return
+        except QuorumMissing as error:
+            if time.monotonic() > deadline:
+                raise NotFinal(
+                    error.what, "it stays proposed; see that the hospitals' agents run"
+                ) from None
+        time.sleep(0.1)
+
+
+def _decimal(option: str, text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise OptionInvalid(
+            f"{option} {text[:20]!r} is not a number", "write it like 1 or 0.5"
+        ) from None
+
+
+def _durations(seconds: int | None) -> Durations:
+    if seconds is None:
+        return DURATIONS
+    return Durations(train=seconds, close=seconds, reveal=seconds, verify=seconds)
+
+
+def _declared(patients: tuple[str, ...]) -> dict[str, int]:
+    found = {}
+    for text in patients:
+        name, _, number = text.partition("=")
+        if not name or not number.isdecimal() or int(number) < 1:
+            raise OptionInvalid(
+                f"--patients {text[:60]!r} is not ID=NUMBER", "write it like hospital-1=200"
+            )
+        found[name] = int(number)
+    return found
