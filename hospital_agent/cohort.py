@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from decimal import Decimal
 from pathlib import Path
 
@@ -110,8 +111,9 @@ class Cohort:
         return pd.read_csv(self.folder / f"{part}.csv")
 
     def tensors(self, part: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encoded inputs, float32 [n, d], and labels, float32 [n]."""
-        return tasks.get(self.task).tensors(self.frame(part))
+        """Encoded inputs, float32 [n, d], and labels, float32 [n]. Read once, and not changed."""
+        path = self.folder / f"{part}.csv"
+        return _tensors(self.task, path, path.stat().st_mtime_ns)
 
     def labels(self, part: str) -> NDArray[np.float64]:
         """Labels as float64 [n]."""
@@ -129,6 +131,11 @@ class Cohort:
             return logits.numpy().astype(np.float64)
 
         return predict
+
+
+@lru_cache(maxsize=256)
+def _tensors(task: str, path: Path, changed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return tasks.get(task).tensors(pd.read_csv(path))
 
 
 def _sync_folder(path: Path) -> None:

@@ -8,16 +8,17 @@ tabular input into a layer that is constant.
 """
 
 import warnings
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
-from opacus import GradSampleModule
-from opacus.validators import ModuleValidator
 from torch import Tensor, nn
 
 from privacy.clipping import clip_factors
 from privacy.closed_form import PerPatientLoss
 from privacy.errors import UnsupportedLayer
+
+if TYPE_CHECKING:
+    from opacus import GradSampleModule
 
 _CHUNK: Final = 64
 """Patients whose gradients are held in memory at once; sums do not depend on it."""
@@ -50,11 +51,15 @@ def check_layers(model: nn.Module) -> None:
         seen.add(id(parameter))
 
 
-def wrap(model: nn.Module) -> GradSampleModule:
+def wrap(model: nn.Module) -> "GradSampleModule":
     """`model`, in training mode, with hooks that keep gradients per patient.
 
     Raises UnsupportedLayer.
     """
+    # Only here: 50 MB and a second that a model with a closed form does without.
+    from opacus import GradSampleModule
+    from opacus.validators import ModuleValidator
+
     if errors := ModuleValidator.validate(model, strict=False):
         raise UnsupportedLayer(
             f"Opacus refuses the model: {errors[0]}",
@@ -70,7 +75,7 @@ def wrap(model: nn.Module) -> GradSampleModule:
 
 
 def clipped_sum(
-    wrapped: GradSampleModule,
+    wrapped: "GradSampleModule",
     loss: PerPatientLoss,
     x: Tensor,
     y: Tensor,

@@ -15,11 +15,12 @@ Every sum that meets the threshold is exactly rounded (`math.fsum`): all members
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import atanh, fsum, sqrt, tanh
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from ledger.records import Participant
 
@@ -28,6 +29,7 @@ Vector = NDArray[np.float64]
 _RESIDUAL_SIGNAL = 5.0
 _TAIL = 1.05
 _CERTAIN = 0.99
+_ROUGH, _TOO_LITTLE = 1e-4, 1e-3  # of a first pass in float64: far above what it may err
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,13 @@ def threshold(a: Participant, b: Participant, parameters: int, false_alarm: floa
     """
     product = _signal(a, parameters) * _signal(b, parameters)
     centre = product / (product + _RESIDUAL_SIGNAL)
-    tail = _TAIL * float(norm.isf(false_alarm)) / sqrt(max(parameters - 4, 1))
+    tail = _TAIL * _quantile(false_alarm) / sqrt(max(parameters - 4, 1))
     return tanh(atanh(centre) + tail)
+
+
+@lru_cache(maxsize=1024)
+def _quantile(false_alarm: float) -> float:
+    return -float(ndtri(false_alarm))
 
 
 def _signal(participant: Participant, parameters: int) -> float:
@@ -80,12 +87,15 @@ def near_copies(
     """
     names = sorted(steps)
     copies: set[str] = set()
+    rough = _rough_correlations([steps[name] for name in names])
     for position, a in enumerate(names):
         size = len(steps[a])
-        for b in names[position + 1 :]:
-            outside = [steps[name] for name in names if name not in (a, b)]
+        for other, b in enumerate(names[position + 1 :], start=position + 1):
             limit = threshold(participants[a], participants[b], size, false_alarm)
-            limit = limit if outside else _CERTAIN
+            limit = limit if len(names) > 2 else _CERTAIN
+            if rough[position, other] <= limit - _ROUGH:
+                continue
+            outside = [steps[name] for name in names if name not in (a, b)]
             if abs(correlation(residual(steps[a], outside), residual(steps[b], outside))) > limit:
                 copies |= {a, b}
         outside = [steps[name] for name in names if name != a]
@@ -100,6 +110,33 @@ def near_copies(
         if _copies_earlier(steps[a], outside, earlier, limits):
             copies.add(a)
     return frozenset(copies)
+
+
+def _rough_correlations(steps: Sequence[Vector]) -> NDArray[np.float64]:
+    """Sizes of all pairs' correlations at once, [n, n], from the steps' inner products.
+
+    A fast first pass: what comes near its threshold is decided by the exactly rounded sums, and so
+    is a pair of which the projection leaves too little to say (infinity here).
+    """
+    if not steps:
+        return np.zeros((0, 0))
+    stacked = np.stack(steps)
+    inner = stacked @ stacked.T
+    own, total = np.diag(inner), inner.sum(axis=1)
+    # With the others' sum m = S - a - b: its products with a, with b, and with itself.
+    with_a = total[:, None] - own[:, None] - inner
+    with_b = with_a.T
+    square = inner.sum() - 2 * (total[:, None] + total[None, :]) + own[:, None] + own + 2 * inner
+    with np.errstate(invalid="ignore", divide="ignore"):
+        left_a, left_b = own[:, None] - with_a**2 / square, own - with_b**2 / square
+        product = inner - with_a * with_b / square
+        rough: NDArray[np.float64] = np.abs(product) / np.sqrt(left_a * left_b)
+    certain = (
+        (square > _TOO_LITTLE * np.abs(inner).sum())
+        & (left_a > _TOO_LITTLE * own[:, None])
+        & (left_b > _TOO_LITTLE * own)
+    )
+    return np.where(certain, rough, np.inf)
 
 
 def _copies_earlier(
@@ -121,7 +158,7 @@ def _copies_earlier(
     rough = all_steps @ own / np.where(norms > 0, norms, 1.0)
     return any(
         abs(correlation(own, residual(earlier[i].step, outside))) > limit[i]
-        for i in np.flatnonzero(np.abs(rough) > limit - 1e-6).tolist()
+        for i in np.flatnonzero(np.abs(rough) > limit - _ROUGH).tolist()
     )
 
 

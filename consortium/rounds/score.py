@@ -6,8 +6,8 @@ that show an epsilon say so.
 """
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 FEWEST_OF_A_CLASS = 5
 SCORE_BAND = 200
@@ -21,7 +21,7 @@ def auroc(labels: NDArray[np.float64], logits: NDArray[np.float64]) -> float:
     """
     positive = labels > 0.5
     n_positive, n_negative = int(positive.sum()), int((~positive).sum())
-    rank_sum = float(rankdata(logits)[positive].sum())
+    rank_sum = float(pd.Series(logits).rank().to_numpy()[positive].sum())
     return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
 
 

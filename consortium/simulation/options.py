@@ -12,7 +12,7 @@ DATASETS = ("breast-cancer", "heart-disease")
 CHEATS = ("resubmit", "copy", "label-flip")
 MOST_ROUNDS = 1000
 DEFAULT_LIFETIME_EPSILON = "3"
-MOST_HOSPITALS = 12
+MOST_HOSPITALS = 64
 DEFAULT_DELTA = {"breast-cancer": "0.00001", "heart-disease": "0.001"}
 
 

@@ -23,7 +23,6 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from sklearn.datasets import load_breast_cancer
 
 from consortium.tasks.errors import TaskUnknown
 from consortium.tasks.schema import numeric
@@ -34,7 +33,8 @@ PATIENTS: Final = 569
 FOUR_HOSPITALS: Final = (35, 28, 22, 15)
 """Percent of the patients at each of the four hospitals that the task comes with."""
 
-MOST_HOSPITALS: Final = 12
+MOST_HOSPITALS: Final = 64
+_MOST_UNEQUAL: Final = 12
 _DEALING_SEED: Final = 20231
 _TEST_SHARE: Final = 0.20
 _VALIDATION_SHARE: Final = 0.15
@@ -78,15 +78,17 @@ FEATURES: Final = (
 def shares(hospitals: int) -> tuple[float, ...]:
     """Part of the patients at each hospital, largest first; they sum to 1.
 
-    Four hospitals hold 35, 28, 22 and 15 %; otherwise each holds 0.87 of the one before. Raises
-    TaskUnknown for a number of hospitals outside 1 to 12.
+    Four hospitals hold 35, 28, 22 and 15 %; up to 12 each holds 0.87 of the one before. More share
+    equally: too small to judge one another, they are for measuring what a large consortium costs.
+    Raises TaskUnknown for a number of hospitals outside 1 to 64.
     """
     if type(hospitals) is not int or not 1 <= hospitals <= MOST_HOSPITALS:
         raise TaskUnknown(
             f"breast-cancer does not come for {hospitals!r} hospitals",
             f"choose 1 to {MOST_HOSPITALS} hospitals",
         )
-    parts = FOUR_HOSPITALS if hospitals == 4 else [0.87**i for i in range(hospitals)]
+    smaller = 0.87 if hospitals <= _MOST_UNEQUAL else 1.0
+    parts = FOUR_HOSPITALS if hospitals == 4 else [smaller**i for i in range(hospitals)]
     return tuple(part / sum(parts) for part in parts)
 
 
@@ -123,6 +125,8 @@ def divide(site: Site, seed: int) -> Split:
 
 
 def _published() -> pd.DataFrame:
+    from sklearn.datasets import load_breast_cancer  # only where there are no patients
+
     bunch = load_breast_cancer()
     frame = pd.DataFrame(
         bunch.data, columns=[name.replace(" ", "_") for name in bunch.feature_names]

@@ -22,7 +22,6 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
 
 from consortium.tasks.errors import DataCorrupt, DataMissing, TaskUnknown
 from consortium.tasks.schema import categorical, numeric
@@ -130,6 +129,8 @@ def load(data_dir: Path | None = None, hospitals: int | None = None) -> list[Sit
 
 def divide(site: Site, seed: int) -> Split:
     """FLamby's test part whatever the seed; a fifth of the rest, by seed, for validation."""
+    from sklearn.model_selection import train_test_split  # the published split, and nothing else
+
     labels = site.frame[LABEL]
     counts = labels.value_counts()
     stratify = labels if len(counts) > 1 and counts.min() > 2 else None

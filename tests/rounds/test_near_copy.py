@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounds_examples import make_example_job, names
 
+from consortium.rounds import near_copy
 from consortium.rounds.near_copy import (
     EarlierStep,
     _copies_earlier,
@@ -155,3 +156,27 @@ def test_a_step_at_the_very_limit_is_decided_by_the_exact_sums(shift: float) -> 
     assert _copies_earlier(steps["hospital-1"], outside, earlier, LIMITS) == decided
     if abs(shift) >= 1e-9:
         assert decided == (shift < 0)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_first_pass_decides_as_the_exact_sums_do(seed: int) -> None:
+    """Every pair, of steps of very different lengths, copies and opposites among them."""
+    random = np.random.default_rng(seed)
+    size, count = int(random.integers(3, 60)), int(random.integers(2, 9))
+    steps = [random.normal(size=size) * 10.0 ** random.integers(-4, 5) for _ in range(count)]
+    steps[0] = steps[-1] + random.normal(size=size) * 10.0 ** random.integers(-6, 1)
+    if seed % 3 == 0:
+        steps[1] = -steps[-1]
+    if seed % 5 == 0:
+        steps[0] = np.zeros(size)
+    rough = near_copy._rough_correlations(steps)
+    for a in range(count):
+        for b in range(a + 1, count):
+            outside = [s for i, s in enumerate(steps) if i not in (a, b)]
+            exact = abs(
+                near_copy.correlation(
+                    near_copy.residual(steps[a], outside), near_copy.residual(steps[b], outside)
+                )
+            )
+            # Said to be sure: then right. Not sure: infinity, and the exact sums decide.
+            assert rough[a, b] == np.inf or abs(rough[a, b] - exact) < near_copy._ROUGH
