@@ -1,12 +1,15 @@
 """The portal on one machine: the API on a home's ledger, and Streamlit in front of it.
 
-Both listen on 127.0.0.1 and nowhere else. The API runs in this process, on a port of its own and
-under a token that lives as long as the run; Streamlit runs as a child and gets both through its
-environment, because a command line is open to every account of the machine. The child ends with
-us however we end: it watches its standard input, which the kernel closes for us (`ui.__main__`).
+Both listen on 127.0.0.1; Streamlit can be told otherwise, for a container. The API runs in this
+process, on a port of its own and under a token that lives as long as the run; Streamlit runs as a
+child and gets both through its environment, because a command line is open to every account of the
+machine. The child ends with us however we end: it watches its standard input, which the kernel
+closes for us (`ui.__main__`).
 
 There is no sign-in yet: whoever may open a connection to this machine's loopback may read. So this
 is for a machine with one user; nothing in the portal writes.
+
+With ``DATABASE_URL`` it runs beside `consortium serve`, and takes no lock of the home.
 """
 
 import os
@@ -28,10 +31,10 @@ HOST = "127.0.0.1"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.05
-_NOT_FOR_THE_PORTAL = ("DATABASE_URL", "STREAMLIT_")
+_NOT_FOR_THE_PORTAL = ("DATABASE_", "STREAMLIT_")
 
 
-def run_portal(home: Path, port: int) -> None:
+def run_portal(home: Path, port: int, host: str = HOST) -> None:
     """Serves the portal of a home until Ctrl-C or a termination signal.
 
     Raises:
@@ -40,17 +43,18 @@ def run_portal(home: Path, port: int) -> None:
         LedgerError: if there is no ledger, or it cannot be opened.
     """
     _check_parts()
-    check_port(port)
+    check_port(port, host)
     from consortium.api.app import create_app
-    from consortium.local import open_ledger
+    from consortium.local import attached_ledger, open_ledger
 
     token = secrets.token_urlsafe(32)
+    opened = attached_ledger if os.environ.get("DATABASE_URL") else open_ledger
     try:
-        with _stoppable(), open_ledger(home) as (local, store):
+        with _stoppable(), opened(home) as (local, store):
             app = create_app(store, local.content, local.models, reader_token=token)
-            with _loopback_api(app) as url, _streamlit(port, url, token) as child:
-                _wait_healthy(child, port)
-                print(f"http://{HOST}:{port}", flush=True)
+            with _loopback_api(app) as url, _streamlit(host, port, url, token) as child:
+                _wait_healthy(child, host, port)
+                print(f"http://{host}:{port}", flush=True)
                 child.wait()
                 raise _ended()
     except KeyboardInterrupt:
@@ -66,8 +70,8 @@ def _check_parts() -> None:
         )
 
 
-def check_port(port: int) -> None:
-    """Checks that the port can be opened on the loopback address.
+def check_port(port: int, host: str = HOST) -> None:
+    """Checks that the port can be opened on an address of this machine.
 
     Raises:
         PortInUse, OptionInvalid: if not.
@@ -76,14 +80,14 @@ def check_port(port: int) -> None:
         # As the server does: a port whose last connections still linger is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except PermissionError:
             raise OptionInvalid(
                 f"port {port} may not be opened by this account", "choose --port 1024 or above"
             ) from None
         except OSError:
             raise PortInUse(
-                f"port {port} is in use on {HOST}",
+                f"port {port} is in use on {host}",
                 "stop the program that uses it (another portal?), or choose another with --port",
             ) from None
 
@@ -133,12 +137,12 @@ def _loopback_api(app: object) -> Iterator[str]:
 
 
 @contextmanager
-def _streamlit(port: int, url: str, token: str) -> Iterator["subprocess.Popen[bytes]"]:
+def _streamlit(host: str, port: int, url: str, token: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Runs Streamlit as a child that gets no more than it needs."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_FOR_THE_PORTAL)}
     child = subprocess.Popen(
         # -P: a folder that happens to be current must not lend its modules.
-        [sys.executable, "-P", "-m", "ui", "--address", HOST, "--port", str(port)],
+        [sys.executable, "-P", "-m", "ui", "--address", host, "--port", str(port)],
         env={**kept, "MEDPOLE_API_URL": url, "MEDPOLE_API_TOKEN": token},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,  # Streamlit's greeting: standard output is for the result
@@ -156,17 +160,17 @@ def _streamlit(port: int, url: str, token: str) -> Iterator["subprocess.Popen[by
             child.wait()
 
 
-def _wait_healthy(child: "subprocess.Popen[bytes]", port: int) -> None:
+def _wait_healthy(child: "subprocess.Popen[bytes]", host: str, port: int) -> None:
     import httpx
 
     deadline = time.monotonic() + START_TIMEOUT_S
     with httpx.Client(trust_env=False, timeout=5) as client:
         while time.monotonic() < deadline:
             if child.poll() is not None:
-                check_port(port)  # somebody else may have taken it since
+                check_port(port, host)  # somebody else may have taken it since
                 break
             try:
-                if client.get(f"http://{HOST}:{port}/_stcore/health").status_code == 200:
+                if client.get(f"http://{host}:{port}/_stcore/health").status_code == 200:
                     return
             except httpx.TransportError:
                 pass

@@ -148,3 +148,7 @@ class EnrolmentMissing(AgentError):
 
 class AgentRunning(AgentError):
     """Another agent uses this hospital's folder."""
+
+
+class AgentSilent(AgentError):
+    """No agent answers here when asked how it is."""

@@ -6,11 +6,14 @@ the application's account, which reads and appends. What migrates it is another,
 ``MEDPOLE_MIGRATOR_URL``, or the embedded server's superuser; it acts as the role that owns the
 tables (``migrations/roles.py``). With one account for both, that account could also change the
 ledger: ``privileges`` says so, and only co-signed heads would show it.
+
+A password need not stand in a URL: ``DATABASE_PASSWORD_FILE`` and
+``MEDPOLE_MIGRATOR_PASSWORD_FILE`` name files that hold nothing else.
 """
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -20,6 +23,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from psycopg2.extensions import encrypt_password
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -35,7 +39,16 @@ from ledger.errors import (
 )
 from ledger.privileges import privileges
 from ledger.schema import metadata
-from migrations.roles import APPLICATION, GRANTS, LOGINS, MIGRATION_LOCK, OWNER, ROLES
+from migrations.roles import (
+    APPLICATION,
+    AUDITOR,
+    GRANTS,
+    LOGINS,
+    MIGRATION_LOCK,
+    MIGRATOR,
+    OWNER,
+    ROLES,
+)
 
 CONNECT_TIMEOUT_S = 5
 POOL_SIZE = 10
@@ -44,6 +57,13 @@ _OLDEST_VERSION = 150000
 _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 _APPLICATION_URL = "DATABASE_URL"
 _MIGRATOR_URL = "MEDPOLE_MIGRATOR_URL"
+_ADMIN_URL = "MEDPOLE_ADMIN_URL"
+PASSWORD_FILES: Mapping[str, str] = {
+    APPLICATION: "DATABASE_PASSWORD_FILE",
+    MIGRATOR: "MEDPOLE_MIGRATOR_PASSWORD_FILE",
+    AUDITOR: "MEDPOLE_AUDITOR_PASSWORD_FILE",
+}
+"""Variables that name the file with a role's password."""
 
 
 @contextmanager
@@ -210,6 +230,40 @@ def roles_script() -> tuple[str, tuple[str, ...]]:
     return f"BEGIN;\n\n{ROLES}\n{GRANTS}\nCOMMIT;\n", LOGINS
 
 
+def make_roles() -> list[str]:
+    """Make the roles, as the administrator of ``MEDPOLE_ADMIN_URL``; may run again at any time.
+
+    The roles of whom ``PASSWORD_FILES`` names a file get that password; they are returned. The
+    server sees only what it stores of it. Raises DatabaseMissing, DatabaseUnreachable,
+    DatabaseUnsafe or DatabaseFailed.
+    """
+    configured = os.environ.get(_ADMIN_URL)
+    if not configured:
+        raise DatabaseMissing(
+            f"{_ADMIN_URL} is not set", "Name the database and its administrator's account in it."
+        )
+    passwords = {
+        role: _password(variable)
+        for role, variable in PASSWORD_FILES.items()
+        if os.environ.get(variable)
+    }
+    with _checked_engine(_postgres_url(configured, _ADMIN_URL), _ADMIN_URL) as engine:
+        try:
+            with engine.begin() as connection:
+                connection.execute(text(ROLES))
+                connection.execute(text(GRANTS))
+                raw = connection.connection.driver_connection
+                for role, password in passwords.items():
+                    stored = encrypt_password(password, role, raw, "scram-sha-256")
+                    connection.exec_driver_sql(f"ALTER ROLE {role} PASSWORD %s", (stored,))
+        except DBAPIError as error:
+            raise DatabaseFailed(
+                f"the roles could not be made (SQLSTATE {getattr(error.orig, 'pgcode', None)})",
+                f"Let {_ADMIN_URL} name a superuser, or the database's owner with CREATEROLE.",
+            ) from None  # what it quotes may hold a password's digest
+    return list(passwords)
+
+
 # Who owns the tables migrates them; where there are none, the owner's role if it may make them.
 _MAY_BECOME_OWNER = """
     SELECT coalesce(bool_or(
@@ -296,7 +350,25 @@ def _postgres_url(url: str, variable: str = _APPLICATION_URL) -> URL:
             "Use postgresql://USER:PASSWORD@HOST:5432/NAME, or unset DATABASE_URL for the "
             "embedded PostgreSQL.",
         )
+    file = variable.replace("URL", "PASSWORD_FILE")
+    if parsed.password is None and os.environ.get(file):
+        parsed = parsed.set(password=_password(file))
     return parsed.set(drivername="postgresql+psycopg2")
+
+
+def _password(variable: str) -> str:
+    """The password in the file that a variable names; a newline at its end is not part of it."""
+    path = Path(os.environ[variable])
+    try:
+        password = path.read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError):
+        password = ""
+    if not password:
+        raise DatabaseMissing(
+            f"the file {path} in {variable} is empty or cannot be read",
+            "Write the password into it, and let this account read it.",
+        )
+    return password
 
 
 @contextmanager

@@ -27,13 +27,25 @@ def upgrade(home: HomeOption = None, format: FormatOption = Format.TABLE) -> Non
 
 
 @app.command()
-def roles(format: FormatOption = Format.TABLE) -> None:
+def roles(
+    apply: Annotated[
+        bool,
+        typer.Option("--apply", help="Make them, with the administrator in MEDPOLE_ADMIN_URL."),
+    ] = False,
+    format: FormatOption = Format.TABLE,
+) -> None:
     """Print the SQL with which an administrator makes the roles, in the ledger's database.
 
-    It may be run again at any time. Example: consortium db roles | psql -d medpole
-    """
-    from ledger.database import roles_script
+    It may be run again at any time. With --apply nobody has to be there: passwords come from the
+    files in DATABASE_PASSWORD_FILE, MEDPOLE_MIGRATOR_PASSWORD_FILE, MEDPOLE_AUDITOR_PASSWORD_FILE.
 
+    Example: consortium db roles | psql -d medpole
+    """
+    from ledger.database import make_roles, roles_script
+
+    if apply:
+        print_result({"passwords_set": make_roles()}, format)
+        return
     statements, logins = roles_script()
     passwords = [f"\\password {role}" for role in logins]
     if format is Format.JSON:

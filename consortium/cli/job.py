@@ -21,8 +21,8 @@ def submit(
     rounds: Annotated[int, typer.Option(help="Rounds.", min=1, max=1000)] = 10,
     epsilon: Annotated[str, typer.Option(help="Privacy cost, for each hospital.")] = "1",
     delta: Annotated[
-        str | None, typer.Option(help="Default: the task's (0.00001, heart-disease 0.001).")
-    ] = None,
+        str, typer.Option(help="Of that cost; hospitals measure at their policy's delta.")
+    ] = "0.00001",
     seed: Annotated[int, typer.Option(help="Starts the model.", min=0)] = 0,
     patients: Annotated[
         list[str] | None,

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from consortium.cli import data, database, founding, institution, job, ledger, superlink, tls
+from consortium.cli import (
+    data,
+    database,
+    events,
+    founding,
+    institution,
+    job,
+    ledger,
+    superlink,
+    tls,
+)
 from consortium.cli.home import HomeOption, home_path
 from consortium.cli.output import Format, print_json
 from consortium.cli.run import run
@@ -28,6 +38,7 @@ app.add_typer(job.app, name="job")
 app.add_typer(tls.app, name="tls")
 founding.register(app)
 superlink.register(app)
+events.register(app)
 
 
 @app.command()
@@ -95,6 +106,9 @@ def demo(
 def portal(
     home: HomeOption = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 8501,
+    host: Annotated[
+        str, typer.Option(help="127.0.0.1, or in a container 0.0.0.0: nobody has to sign in.")
+    ] = "127.0.0.1",
 ) -> None:
     """Open the portal on a home's ledger, on this machine only.
 
@@ -102,7 +116,7 @@ def portal(
     """
     from consortium.portal import run_portal
 
-    run_portal(home_path(home), port)
+    run_portal(home_path(home), port, host)
 
 
 @app.command()

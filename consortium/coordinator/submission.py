@@ -13,7 +13,6 @@ from consortium.coordinator.view import StoreView
 from consortium.errors import JobInvalid, NotFinal, OptionInvalid
 from consortium.local import open_ledger
 from consortium.offers import Offers
-from consortium.simulation.options import DEFAULT_DELTA
 from ledger.errors import QuorumMissing, SequenceConflict
 from ledger.quorum import quorum
 from ledger.records import Durations
@@ -30,7 +29,7 @@ class Wanted:
     task: str
     rounds: int
     epsilon: str
-    delta: str | None
+    delta: str
     seed: int
     patients: tuple[str, ...] = ()
     phase_seconds: int | None = None
@@ -49,7 +48,7 @@ def submit(home: Path, wanted: Wanted) -> dict[str, Any]:
     task = tasks.get(wanted.task)
     order = JobOrder(
         task.name, wanted.rounds, _decimal("--epsilon", wanted.epsilon),
-        _decimal("--delta", wanted.delta or DEFAULT_DELTA[task.name]), wanted.seed,
+        _decimal("--delta", wanted.delta), wanted.seed,
         _durations(wanted.phase_seconds),
     )  # fmt: skip
     with open_ledger(home, shared=True) as (local, store):
