@@ -5,7 +5,7 @@ BIN := .venv/bin
 export FLWR_TELEMETRY_ENABLED := 0
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-all soak lint portal bench clean
+.PHONY: demo test e2e test-all soak lint portal bench clean
 
 demo: .venv/installed-all  ## four hospitals learn together, ending with a verified ledger
 	$(BIN)/consortium demo --home $(HOME_DIR) $(ARGS)
@@ -15,6 +15,9 @@ portal: .venv/installed-all  ## look at the demo's ledger in a browser
 
 test: lint  ## all tests but the slow ones
 	$(BIN)/python -m pytest -n auto -m "not slow" $(ARGS)
+
+e2e: .venv/installed-dev  ## ten rounds over a real network: every part a process, TLS, the proxy
+	E2E_ROUNDS=$${E2E_ROUNDS:-10} $(BIN)/python -m pytest -n 0 -s tests/network/test_e2e.py $(ARGS)
 
 test-all: lint  ## the slow tests too
 	$(BIN)/python -m pytest -n auto $(ARGS)

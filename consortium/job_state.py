@@ -67,6 +67,8 @@ def job_state(store: LedgerStore, job: Job, live: Mapping[str, Any]) -> JobState
     known["round"], known["attempt"] = next_place(results)
     if live.get("job") != job.job:
         return JobState(**known, state=RUNNING if results else SUBMITTED)
+    if live.get("phase") in ("co-sign", "final") and results:  # of the newest block's round
+        known["round"], known["attempt"] = results[-1].round, results[-1].attempt
     return JobState(
         **known, state=str(live.get("state", RUNNING)), phase=str(live.get("phase", "")),
         reason=str(live.get("reason", "")), institutions=dict(live.get("states", {})),

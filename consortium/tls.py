@@ -245,7 +245,7 @@ def _open_key(path: Path, *, make: bool) -> ec.EllipticCurvePrivateKey:
 def _damaged(path: Path, what: str) -> TlsInvalid:
     return TlsInvalid(
         f"{path} {what}",
-        "restore it from your backup; a new CA means a new invitation for every hospital",
+        "restore it from your backup; a new CA has to be given to every hospital (docs/operate.md)",
     )
 
 

@@ -8,7 +8,8 @@
 | health | answers `GET /health` on the loopback address (`hospital_agent.health`) |
 
 Each goes on by itself when the other end is away. A termination signal ends them in order: a
-message under way is answered first. Killed instead, nothing is lost that was acknowledged.
+message under way is answered first, unless that takes longer than `_STOP_S`. It is asked again
+then, and whoever was killed instead loses nothing either: what was signed is stored.
 """
 
 import fcntl
@@ -40,7 +41,7 @@ from ledger.errors import LedgerError
 _OFFERS_EVERY_S = 10.0
 _WAIT_S, _RETRY_S = 25.0, 2.0
 _UNTOLD_S = 10.0  # the witness looks by itself, whatever it is told
-_STOP_S = 30.0
+_STOP_S = 8.0  # who supervises kills after ten
 log = logging.getLogger("medpole.agent")
 
 
@@ -81,8 +82,9 @@ def start(folder: HospitalFolder, health_port: int | None) -> None:
             stop.set()
             watch.nudge()
             node.wake.set()
+            deadline = time.monotonic() + _STOP_S
             for thread in threads[:2]:  # the third waits for the API, and holds nothing
-                thread.join(_STOP_S)
+                thread.join(max(0.0, deadline - time.monotonic()))
         log.info("agent: stopped")
 
 
@@ -127,6 +129,7 @@ class Watch:
             AgentError: if the API does not take it.
         """
         announce(self._api)
+        self._offered = None  # whoever forgot the key has forgotten the offers too
 
     def catch_up(self) -> bool:
         """Follows to the newest block at once; says whether it could."""

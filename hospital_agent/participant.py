@@ -5,9 +5,12 @@ What never leaves: patients, exact counts, the text of an error. What leaves, an
 the budget has been charged (reveal); findings on all updates (verify).
 """
 
+import logging
 import os
+import traceback
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 
 from consortium import tasks
 from consortium import weights as weight_forms
@@ -52,6 +55,8 @@ from privacy.training import train
 from sml.mapping import SecureMapping
 from sml.vrf import proof_to_hash, prove
 
+log = logging.getLogger("medpole.participant")
+
 
 class Participant:
     """One hospital, answering the phases of rounds from its own folder."""
@@ -74,8 +79,8 @@ class Participant:
             return handlers[request.phase](request)
         except (AgentError, ConsortiumError, PrivacyError, LedgerError, TaskError) as error:
             code = error.code
-        except Exception:  # the text may hold a patient's value: only a code leaves
-            code = "InternalError"
+        except Exception as error:
+            code = _internal(error)
         return Reply(name, (), (), code)
 
     def knows(self, base: str) -> bool:
@@ -144,8 +149,8 @@ class Participant:
                 trained = self.memory.keep_trained(place, self._commit(job, context))
             except (AgentError, ConsortiumError, PrivacyError, LedgerError, TaskError) as error:
                 return self._refuse(request, context.ledger, error.code)
-            except Exception:  # the text may hold a patient's value: only a code leaves
-                return self._refuse(request, context.ledger, "InternalError")
+            except Exception as error:
+                return self._refuse(request, context.ledger, _internal(error))
         return Reply(self.folder.institution, (trained.commitment,))
 
     def _commit(self, job: Job, context: RoundContext) -> Trained:
@@ -342,3 +347,12 @@ class Participant:
 
 def _place(request: Request) -> Place:
     return request.job, request.round, request.attempt
+
+
+def _internal(error: Exception) -> str:
+    """The code for what nobody foresaw. Of the error only its class and place are logged: its text
+    may hold a patient's value."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    log.error("InternalError: %s at %s", type(error).__name__, place)
+    return "InternalError"

@@ -99,8 +99,10 @@ class SuperNode:
             except LinkRefused as error:
                 self._told(error.reason or error.code)
                 self._announce_again(error)
-            except (LinkUnreachable, AgentError) as error:
+            except (LinkUnreachable, AgentError, LedgerError) as error:
                 self._told(error.code)
+            except Exception as error:  # its text may hold anything
+                self._told(type(error).__name__)
             failures += 1
             stop.wait(min(5.0, 0.25 * 2 ** min(failures, 5)))
         self.state.now("stopped")
@@ -125,7 +127,8 @@ class SuperNode:
         beating.start()
         last = time.monotonic()
         try:
-            while not stop.is_set() and not lost.is_set():
+            keys = self._keys_inode()
+            while not stop.is_set() and not lost.is_set() and keys == self._keys_inode():
                 self.wake.clear()
                 message = connection.receive()
                 if message is None:
@@ -149,11 +152,12 @@ class SuperNode:
             return Message(Reply("", error=error.code).to_record_dict(), reply_to=message)
         if code := self._checked[run]:
             reply = self._participant().decline(request, code)
+            _log_answer(request, reply)
             return Message(reply.to_record_dict(), reply_to=message)
         self._wait_for_base(request.base)
         context = Context(run, message.metadata.dst_node_id, {}, RecordDict(), {})
         answered: Message = self._app(message, context)
-        log.info("answered: %s of round %d of %s", request.phase, request.round, request.job)
+        _log_answer(request, Reply.from_record_dict(answered.content))
         return answered
 
     def _refusal_of(self, bundle: bytes) -> str:
@@ -181,10 +185,25 @@ class SuperNode:
 
     def _participant(self) -> Participant:
         """Kept between messages, and made anew after the hospital's keys were rotated."""
-        keys = (self._path / "keys").stat().st_ino
+        keys = self._keys_inode()
         if self._current is None or self._current[0] != keys:
             self._current = keys, Participant(HospitalFolder(self._path))
         return self._current[1]
+
+    def _keys_inode(self) -> int:
+        """Another one once the keys were rotated; the transport key goes with them."""
+        try:
+            return (self._path / "keys").stat().st_ino
+        except FileNotFoundError:  # between the two renames of a rotation
+            return 0
+
+
+def _log_answer(request: Request, reply: Reply) -> None:
+    place = f"{request.phase} of round {request.round} of {request.job}"
+    if reply.error:
+        log.warning("refused: %s (%s)", place, reply.error)
+    else:
+        log.info("answered: %s", place)
 
 
 def _beat(connection: FleetConnection, lost: threading.Event, stop: threading.Event) -> None:

@@ -97,15 +97,24 @@ def watch(
     """
     import time
 
+    from sqlalchemy.exc import DBAPIError
+
     from consortium.coordinator.journal import LiveState
     from consortium.job_state import FINISHED, job_states
-    from consortium.local import open_ledger
+    from consortium.local import attached_ledger
+    from ledger.errors import DatabaseUnreachable
 
     path, shown = home_path(home), ""
-    with open_ledger(path, shared=True) as (_, store):
+    with attached_ledger(path) as (_, store):
         while True:
             live = LiveState(path).read()
-            state = _named([s for s in job_states(store, live) if s.job == job], job)
+            try:
+                state = _named([s for s in job_states(store, live) if s.job == job], job)
+            except DBAPIError:
+                raise DatabaseUnreachable(
+                    "the database does not answer any more",
+                    "start `consortium serve` again, then `consortium job watch`",
+                ) from None
             line = _line(state)
             if line != shown:
                 shown = line

@@ -20,7 +20,7 @@ from consortium.cli import (
 )
 from consortium.cli.home import HomeOption, home_path
 from consortium.cli.output import Format, print_json
-from consortium.cli.run import run
+from consortium.cli.run import print_version, run
 
 app = typer.Typer(
     help="Hospitals train diagnostic models together; no patient's record leaves the house.",
@@ -39,6 +39,16 @@ app.add_typer(tls.app, name="tls")
 founding.register(app)
 superlink.register(app)
 events.register(app)
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=print_version,
+                           is_eager=True)
+    ] = False,
+) -> None:  # fmt: skip
+    """What every command has."""
 
 
 @app.command()

@@ -34,3 +34,12 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> None:
         status = EXIT_INTERRUPTED if error.code == "Interrupted" else 1
         fail(error.code, error.what, error.resolve, status)
     raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def print_version(wanted: bool) -> None:
+    """The callback of ``--version``: both sides of a consortium have to run the same one."""
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("medpole"))
+        raise typer.Exit

@@ -35,6 +35,9 @@ def coordinator(
         str, typer.Option(help="HOST:PORT of the SuperLink (or MEDPOLE_SUPERLINK).",
                           envvar="MEDPOLE_SUPERLINK")
     ] = "127.0.0.1:8000",
+    patience: Annotated[
+        float, typer.Option(help="Seconds for which a hospital that is gone is waited for.", min=0)
+    ] = 40.0,
 ) -> None:  # fmt: skip
     """Run the jobs that stand on the ledger, one after another. Runs until it is stopped.
 
@@ -46,4 +49,4 @@ def coordinator(
     from consortium.logs import log_as_json
 
     log_as_json()
-    coordinate(home_path(home), superlink)
+    coordinate(home_path(home), superlink, patience)

@@ -3,7 +3,7 @@
 Flower's own `send_and_receive` polls every three seconds, waits for nodes that are gone, and for
 ever if too few are there. This loop polls faster, asks a node again that was away and came back,
 and ends at the deadline, or as soon as nobody is left to wait for: who was there and is gone is
-waited for `PATIENCE_S`, who is there is waited for until the deadline, however slow.
+waited for `patience` seconds, who is there is waited for until the deadline, however slow.
 """
 
 import time
@@ -16,10 +16,11 @@ from flwr.app import Message, MessageType
 from flwr.serverapp import Grid
 
 from consortium.errors import Interrupted, RoundInvalid
+from consortium.flower.failures import was_away
 from consortium.phases import Phase, Reply, Request
 
 PATIENCE_S = 40.0
-"""How long a hospital that is gone is waited for: longer than a short cut of the network."""
+"""How long who is gone is waited for by default: a cut of half a minute loses nothing."""
 _FASTEST_POLL_S, _SLOWEST_POLL_S = 0.01, 0.2
 _LOOK_S = 1.0
 _LATE_S = 5.0
@@ -67,6 +68,7 @@ class Asked:
         expected: hospitals that take part so far; None: whoever is there.
         done: hospitals whose answer is known from before a restart.
         enough: answers with which the round can go on; later ones are late.
+        patience: seconds for which a hospital that is gone is waited for.
         on_replies: given the answers of one look.
         on_sent: called when messages have gone out.
         on_state: told when a hospital is gone, back or late.
@@ -78,6 +80,7 @@ class Asked:
     expected: frozenset[str] | None = None
     done: frozenset[str] = frozenset()
     enough: int = 0
+    patience: float = PATIENCE_S
     on_replies: Callable[[list[Reply]], None] = field(default=lambda _: None)
     on_sent: Callable[[], None] = field(default=lambda: None)
     on_state: Callable[[str, str], None] = field(default=lambda _, __: None)
@@ -113,6 +116,7 @@ class _Exchange:
         self._grid, self._presence, self._asked = grid, presence, asked
         self._begun = time.monotonic()
         self._sent: dict[str, str] = {}  # message to hospital
+        self._sent_at: dict[str, float] = {}
         self._online: dict[int, str] = {}
         self._waiting: set[str] = set()
         self._answered: set[str] = set(asked.done)
@@ -139,7 +143,11 @@ class _Exchange:
         replies = []
         for message in arrived:
             name = self._sent.pop(message.metadata.reply_to_message_id, None)
-            if name is not None:
+            if name is not None and was_away(message):
+                self._tell(name, GONE)
+                # Forgotten, so that it is asked anew when it is there, or still is.
+                self._online = {n: other for n, other in self._online.items() if other != name}
+            elif name is not None:
                 self._answered.add(name)
                 self._waiting.discard(name)
             replies += read_replies([message])
@@ -161,6 +169,7 @@ class _Exchange:
             asked = self._grid.push_messages(messages(self._asked.request, new))
             self._sent |= {m: name for m, name in zip(asked, new.values(), strict=True) if m}
             self._waiting |= set(new.values())
+            self._sent_at |= dict.fromkeys(new.values(), time.monotonic())
             self._asked.on_sent()
         self._wait_for_the_gone()
 
@@ -173,20 +182,22 @@ class _Exchange:
             if name in self._answered:
                 continue
             if name in here:
-                if self._is_late():
+                if self._is_late(name):
                     self._tell(name, LATE)
-            elif self._presence.gone_for(name) < PATIENCE_S:
+            elif self._presence.gone_for(name) < self._asked.patience:
                 self._waiting.add(name)
                 self._tell(name, GONE)
             else:
                 self._waiting.discard(name)
                 self._tell(name, GONE)
 
-    def _is_late(self) -> bool:
+    def _is_late(self, name: str) -> bool:
+        """Others were faster, also counted from when this one was asked."""
         if self._enough_at is None:
             return False
         took = self._enough_at - self._begun
-        return time.monotonic() - self._enough_at > max(_LATE_S, took)
+        since = max(self._enough_at, self._sent_at.get(name, self._begun))
+        return time.monotonic() - since > max(_LATE_S, took)
 
     def _tell(self, name: str, state: str) -> None:
         if self._told.get(name) != state:

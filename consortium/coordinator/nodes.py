@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from consortium.errors import ConsortiumError
-from consortium.flower.gate import MEMBER, REMOVED, SUSPENDED, write_nodes
+from consortium.errors import ConsortiumError, LinkRefused, LinkUnreachable
+from consortium.flower.gate import MEMBER, PENDING, REMOVED, SUSPENDED, write_nodes
 from consortium.flower.link import FleetNode, Link
 from consortium.flower.superlink import NODES
 from consortium.transport import TransportKeys
@@ -33,6 +33,7 @@ class Nodes:
         self._keys = TransportKeys(home)
         self._online: dict[int, str] = {}
         self._seen: dict[str, float] = {}
+        self._looking = time.monotonic()  # since when, without a break
         self._written: dict[bytes, tuple[str, str]] | None = None
         self._stopped = threading.Event()
 
@@ -41,8 +42,11 @@ class Nodes:
         return dict(self._online)
 
     def gone_for(self, name: str) -> float:
-        """Seconds since this institution's node was last there; infinity if it never was."""
-        return time.monotonic() - self._seen.get(name, float("-inf"))
+        """Seconds since this institution's node was last there.
+
+        While nobody can look, nobody is gone: the time counts anew from when one can again.
+        """
+        return time.monotonic() - max(self._seen.get(name, self._looking), self._looking)
 
     def step(self) -> None:
         """Brings the SuperLink up to date, and reads back who is there.
@@ -94,7 +98,9 @@ class Nodes:
                 self.step()
                 said = ""
             except Exception as error:  # a database or SuperLink that is away comes back
-                self._online = {}
+                self._looking = time.monotonic()
+                if isinstance(error, LinkUnreachable | LinkRefused):
+                    self._online = {}  # it forgets its nodes when it is started anew
                 coded = isinstance(error, ConsortiumError | LedgerError)
                 said = str(getattr(error, "code", "")) if coded else type(error).__name__
             if said and said != told:
@@ -113,5 +119,5 @@ def admitted_nodes(
         elif name in membership.suspended:
             states[key] = (name, SUSPENDED)
         else:
-            states[key] = (name, REMOVED)
+            states[key] = (name, REMOVED if name in membership.used_ids else PENDING)
     return states

@@ -22,6 +22,7 @@ from pathlib import Path
 from flwr.app import Context, RecordDict
 from sqlalchemy.exc import DBAPIError
 
+from consortium.coordinator.exchange import GONE, LATE, PATIENCE_S
 from consortium.coordinator.journal import RESUME, STOP, Journal, LiveState
 from consortium.coordinator.nodes import Nodes
 from consortium.coordinator.sequencing import Sequencing
@@ -44,7 +45,8 @@ from consortium.local import attached_ledger
 from consortium.rounds.result import rounds_done
 from consortium.simulation.home import Home
 from ledger.changes import Happened
-from ledger.errors import LedgerError, QuorumMissing
+from ledger.errors import DatabaseUnreachable, LedgerError, QuorumMissing
+from ledger.note import SignatureLine
 from ledger.quorum import quorum
 from ledger.records import Job
 from ledger.store import LedgerStore
@@ -52,11 +54,14 @@ from ledger.store import LedgerStore
 _IDLE_S, _RETRY_S = 0.5, 1.0
 _WISH_EVERY_S = 0.5
 _NO_JOB_S = 2.0
+_SAY_AFTER_S = 3.0
 log = logging.getLogger("medpole.coordinator")
 
 
-def coordinate(home: Path, superlink: str) -> None:
+def coordinate(home: Path, superlink: str, patience: float = PATIENCE_S) -> None:
     """Runs jobs until Ctrl-C or a termination signal.
+
+    ``patience``: seconds for which a hospital that is gone is waited for.
 
     Raises:
         CoordinatorRunning: if another coordinator works on this home.
@@ -65,29 +70,34 @@ def coordinate(home: Path, superlink: str) -> None:
     """
     check_version()
     link = Link(Address(superlink, ca_certificate(home)), superlink_secret(home))
+    told = ""
     with _alone(home), _stopping() as stop:
         log.info("coordinator: started")
         while not stop.is_set():
             try:
                 with attached_ledger(home) as (local, store):
-                    _Coordinator(local, store, link, stop).run()
+                    _Coordinator(local, store, link, stop, patience).run()
             except (ConsortiumError, LedgerError) as error:
-                _complain(error.code)
+                code = error.code
             except DBAPIError:
-                _complain("DatabaseUnreachable")
+                code = DatabaseUnreachable.__name__
+            else:
+                code = ""
+            if code not in ("", told):  # once, until it is something else
+                log.warning("coordinator: %s", code)
+            told = code
             stop.wait(_RETRY_S)
         link.close()
-
-
-def _complain(code: str) -> None:
-    log.warning("coordinator: %s", code)
 
 
 class _Coordinator:
     """One coordinator over an opened ledger."""
 
-    def __init__(self, local: Home, store: LedgerStore, link: Link, stop: threading.Event) -> None:
+    def __init__(
+        self, local: Home, store: LedgerStore, link: Link, stop: threading.Event, patience: float
+    ) -> None:
         self._store, self._keys, self._link, self._stop = store, local.keys, link, stop
+        self._patience = patience
         self._view = StoreView(store, local.content, local.models)
         self._journal, self._live = Journal(local.path), LiveState(local.path)
         self._nodes = Nodes(local.path, store, link)
@@ -123,24 +133,29 @@ class _Coordinator:
         if wish == STOP:
             self._end(job)
             return False
-        here = frozenset(self._nodes.online().values())
-        taking_part = {p.institution for p in job.participants}
-        needed = quorum(len(self._view.members))
         if self._paused is not None and self._paused[0] == job.job:
+            here = frozenset(self._nodes.online().values())
             if wish != RESUME and not here - self._paused[1]:
                 self._between_rounds()
                 return False
             self._journal.granted(job.job)
             self._paused = None
-        if len(here & taking_part) < needed:
-            missing = sorted(taking_part - here)
-            self._live.update(
-                job=job.job, state="waiting", rounds=job.rounds,
-                reason=f"{needed} hospitals are needed; not there: {', '.join(missing)}",
-                states={name: "here" if name in here else "gone" for name in sorted(taking_part)},
-            )  # fmt: skip
-            return False
-        return True
+        return self._quorum_here(job)
+
+    def _quorum_here(self, job: Job) -> bool:
+        """Whether enough hospitals for a round are there; says who is missing if not."""
+        here = frozenset(self._nodes.online().values())
+        taking_part = {p.institution for p in job.participants}
+        needed = quorum(len(self._view.members))
+        if len(here & taking_part) >= needed:
+            return True
+        missing = sorted(taking_part - here)
+        self._live.update(
+            job=job.job, state="waiting", rounds=job.rounds,
+            reason=f"{needed} hospitals are needed; not there: {', '.join(missing)}",
+            states={name: "here" if name in here else GONE for name in sorted(taking_part)},
+        )  # fmt: skip
+        return False
 
     def _between_rounds(self) -> None:
         """While a job is paused the members may still decide who takes part."""
@@ -151,6 +166,7 @@ class _Coordinator:
         strategy = ProofOfLearning(
             self._view, self._keys, job, self._wait_final, lambda p: self._show(job, p),
             self._stop.is_set, self._journal, self._nodes, lambda: self._wished(job) == STOP,
+            self._patience, lambda: self._quorum_here(job),
         )  # fmt: skip
         self._live.update(job=job.job, rounds=job.rounds, state="running", reason="")
         log.info("job: %s goes on after round %d", job.job, self._rounds_done(job))
@@ -201,14 +217,26 @@ class _Coordinator:
                 self._store.require_final(height)
                 return
             except QuorumMissing as error:
-                waited = time.monotonic() - begun
-                if waited > 3 and not told:
+                if time.monotonic() - begun > _SAY_AFTER_S:
+                    if not told:
+                        log.warning("block %d: %s", height, error.code)
                     told = True
-                    log.warning("block %d: %s", height, error.code)
-                    self._live.update(state="waiting", reason=error.what)
+                    self._show_unsigned(height, error.what)
             self._changes.wait(Happened.COSIGNED, cosigned, _IDLE_S)
             if self._stop.is_set():
                 raise Interrupted("stopped", "start again with the same --home; nothing is lost")
+
+    def _show_unsigned(self, height: int, what: str) -> None:
+        """Names whose cosignatures are missing, and who of them is gone."""
+        store, here = self._store, set(self._nodes.online().values())
+        members = store.chain().in_force_at(store.header(height)).members
+        signed = {SignatureLine.parse(line).name for line in store.cosignatures(height)}
+        states = {
+            name: "co-signed" if name in signed else LATE if name in here else GONE
+            for name in sorted(members)
+        }
+        missing = ", ".join(f"{n} ({s})" for n, s in states.items() if n not in signed)
+        self._live.update(state="waiting", reason=f"{what}; missing: {missing}", states=states)
 
     def _show(self, job: Job, progress: Progress) -> None:
         if progress.institution is not None:

@@ -6,6 +6,7 @@ close and reveal. Every phase is one message to every node; whoever does not ans
 named in the round's result, and the round goes on while a quorum is there.
 """
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,7 @@ from flwr.serverapp.strategy import Strategy
 
 from consortium import weights as weight_forms
 from consortium.coordinator.exchange import (
+    PATIENCE_S,
     Asked,
     GridPresence,
     Presence,
@@ -26,7 +28,7 @@ from consortium.coordinator.exchange import (
 from consortium.coordinator.journal import Journal, Place
 from consortium.coordinator.sequencing import Sequencing
 from consortium.coordinator.view import StoreView
-from consortium.errors import JobPaused, RoundInvalid
+from consortium.errors import Interrupted, JobPaused, RoundInvalid
 from consortium.phases import Phase, Reply, Request
 from consortium.rounds.checks import Reveal, RoundContext, examine
 from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
@@ -57,6 +59,7 @@ from ledger.records import (
     Verdict,
 )
 
+_QUORUM_EVERY_S = 0.5
 ATTEMPTS = 3  # in a row at one round, before the job pauses
 _AFTER = {phase: tuple(Phase)[i + 1 :] for i, phase in enumerate(Phase)}
 _ANSWERS: dict[Phase, tuple[type[Record], ...]] = {
@@ -105,6 +108,8 @@ class ProofOfLearning(Strategy):
         journal: keeps a round under way over a crash; a simulation has none.
         presence: which hospitals are there; default: all nodes of the grid.
         ending: asked between rounds; true ends the job there, stopped.
+        patience: seconds for which a hospital that is gone is waited for.
+        quorum_here: asked before a round; while it is false, none begins.
     """
 
     def __init__(
@@ -118,11 +123,14 @@ class ProofOfLearning(Strategy):
         journal: Journal | None = None,
         presence: Presence | None = None,
         ending: Callable[[], bool] = lambda: False,
+        patience: float = PATIENCE_S,
+        quorum_here: Callable[[], bool] = lambda: True,
     ) -> None:
         self._view, self._keys, self._job = view, keys, job
         self._wait_final, self._on_progress = wait_final, on_progress
         self._stopped, self._journal, self._presence = stopped, journal, presence
-        self._ending, self._sequencing = ending, Sequencing(view, keys)
+        self._ending, self._patience, self._quorum_here = ending, patience, quorum_here
+        self._sequencing = Sequencing(view, keys)
         self._now: _Round
 
     def summary(self) -> None:
@@ -146,11 +154,13 @@ class ProofOfLearning(Strategy):
 
         Raises:
             JobPaused: after `ATTEMPTS` attempts in a row at one round.
+            Interrupted: once ``stopped`` says so.
         """
         presence = self._presence or GridPresence(grid)
         failed = 0
         self._wait_final(self._view.store.chain().header.height)
         while rounds_done(results := self._view.results(self._job.job)) < self._job.rounds:
+            self._await_quorum()
             if self._ending():
                 break
             begun = self._begin(*next_place(results))
@@ -196,6 +206,13 @@ class ProofOfLearning(Strategy):
 
     # one round
 
+    def _await_quorum(self) -> None:
+        """An attempt with too few would be void, and after three of them the job would pause."""
+        while not self._quorum_here() and not self._ending():
+            if self._stopped():
+                raise Interrupted("stopped", "start again with the same --home; nothing is lost")
+            time.sleep(_QUORUM_EVERY_S)
+
     def _begin(self, number: int, attempt: int) -> set[Phase]:
         """Turns to a round; the phases of it that had begun before a restart."""
         place = Place(self._job.job, number, attempt, self._view.head)
@@ -232,6 +249,7 @@ class ProofOfLearning(Strategy):
                 self._expected(grid, phase),
                 frozenset(entry.record.author for entry in self._answered(phase)),
                 quorum(len(self._now.context.members)),
+                self._patience,
                 lambda replies: self._gather(phase, replies),
                 self._sent,
                 self._told,

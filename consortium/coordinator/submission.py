@@ -53,6 +53,7 @@ def submit(home: Path, wanted: Wanted) -> dict[str, Any]:
     )  # fmt: skip
     with open_ledger(home, shared=True) as (local, store):
         view = StoreView(store, local.content, local.models)
+        name = _name(view, task.name, wanted.name)
         members = view.members
         declared = _declared(wanted.patients) or Offers(home).for_task(task.name)
         declared = {name: n for name, n in declared.items() if name in members}
@@ -64,7 +65,6 @@ def submit(home: Path, wanted: Wanted) -> dict[str, Any]:
                 "have hospitals add data (`hospital-agent data add`) and start their agents, or "
                 "name them with --patients ID=NUMBER",
             )
-        name = wanted.name or f"{task.name}-{len(view.jobs()) + 1}"
         job = make_job(view.ledger, name, order, declared)
         for tries in range(_TRIES):
             _wait_final(store, store.chain().header.height)
@@ -82,6 +82,19 @@ def submit(home: Path, wanted: Wanted) -> dict[str, Any]:
         "participants": [f"{p.institution} ({p.weight})" for p in job.participants],
         "next": f"consortium job watch {job.job}",
     }
+
+
+def _name(view: StoreView, task: str, wanted: str | None) -> str:
+    """The job's id. One job runs at a time, under a name that no other had."""
+    jobs = view.jobs()
+    if running := [job.job for job in jobs if not view.ended(job.job)]:
+        raise JobInvalid(
+            f"{running[0]} is not over; one job runs at a time",
+            f"wait (`consortium job watch {running[0]}`), or end it: `consortium job stop`",
+        )
+    if wanted in {job.job for job in jobs}:
+        raise JobInvalid(f"there was a job {wanted} already", "choose another --name")
+    return wanted or f"{task}-{len(jobs) + 1}"
 
 
 def _wait_final(store: LedgerStore, height: int) -> None:

@@ -25,12 +25,22 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SECRET_HEADER: Final = "x-medpole-coordinator"  # noqa: S105 (its name)
 PUBLIC_KEY_HEADER: Final = "flwr-public-key"
-MEMBER, SUSPENDED, REMOVED = "member", "suspended", "removed"
+MEMBER, PENDING, SUSPENDED, REMOVED = "member", "pending", "suspended", "removed"
 _REFUSALS = {
+    PENDING: (
+        "InstitutionPending",
+        "the members have not approved this institution yet",
+        "wait for them; nothing has to be typed here",
+    ),
     SUSPENDED: ("InstitutionSuspended", "this institution is suspended", "ask the members"),
     REMOVED: ("InstitutionRemoved", "this institution has left", "enrol it anew, by another id"),
     "": ("NodeUnknown", "no member announced this node's key", "start `hospital-agent start`"),
 }
+_ONLINE = (
+    "NodeAlreadyOnline", "a node with this key is online, or was a moment ago",
+    "two agents never share a key: stop one; after a crash wait ten seconds",
+)  # fmt: skip
+_ACTIVATION = "/v1/fleet/activate-node"
 _REPEAT_S = 60.0  # one refused node is put on record once a minute
 
 
@@ -57,19 +67,40 @@ class Gate:
         self._nodes: dict[str, list[str]] = {}
         self._stamp: tuple[int, int] | None = None
         self._told: dict[tuple[str, str, str], float] = {}
+        self._activated: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets a request through, or answers it."""
         if scope["type"] == "http" and (refused := self._refusal(scope)) is not None:
             await _answer(send, *refused)
             return
+        if scope["type"] == "http" and scope["path"] == _ACTIVATION:
+            await self._activate(scope, receive, send)
+            return
         await self._app(scope, receive, send)
+
+    async def _activate(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Names what Flower only refuses: a second node with the key of one that is online."""
+        key, refused = _public_key(scope), False
+
+        async def watched(message: MutableMapping[str, Any]) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start":
+                if message["status"] < 400:
+                    self._activated.add(key)
+                refused = message["status"] >= 400 and key in self._activated
+            if not refused:
+                await send(message)
+
+        await self._app(scope, receive, watched)
+        if refused:
+            self._record(_ONLINE[0], self._node(key)[0], scope)
+            await _answer(send, 409, *_ONLINE)
 
     def _refusal(self, scope: Scope) -> tuple[int, str, str, str] | None:
         path, headers = str(scope["path"]), dict(scope["headers"])
         if path.startswith("/v1/fleet/"):
-            key = headers.get(PUBLIC_KEY_HEADER.encode(), b"").decode("ascii", "replace")
-            institution, state = self._node(key)
+            institution, state = self._node(_public_key(scope))
             if state == MEMBER:
                 return None
             code, what, resolve = _REFUSALS.get(state, _REFUSALS[""])
@@ -97,13 +128,26 @@ class Gate:
         return institution, state
 
     def _record(self, code: str, institution: str, scope: Scope) -> None:
-        client = scope.get("client")
-        what = (code, institution, str(client[0]) if client else "")
+        what = (code, institution, _caller(scope))
         now = time.monotonic()
         if now - self._told.get(what, -_REPEAT_S) >= _REPEAT_S:
             self._told = {k: t for k, t in self._told.items() if now - t < _REPEAT_S}
             self._told[what] = now
             self._on_refusal(*what)
+
+
+def _caller(scope: Scope) -> str:
+    """Where it came from, as the reverse proxy says; a note for people, nothing relies on it."""
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    if forwarded := headers.get(b"x-forwarded-for", b"").decode("ascii", "replace"):
+        return forwarded.rsplit(",", 1)[-1].strip()[:45]
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _public_key(scope: Scope) -> str:
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    return headers.get(PUBLIC_KEY_HEADER.encode(), b"").decode("ascii", "replace")
 
 
 async def _answer(send: Send, status: int, code: str, what: str, resolve: str) -> None:

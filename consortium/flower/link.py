@@ -47,8 +47,9 @@ from consortium.flower.fleet import PULL_BACKOFF_CAP_S, PULL_BACKOFF_S, Address,
 from consortium.flower.gate import SECRET_HEADER
 
 # A reply's objects arrive after the reply: Flower would wait 1 to 10 s before it asks again.
+# Nothing else goes on meanwhile, so a sender that was killed in between may not hold it up long.
 http_grid.pull_objects = partial(  # type: ignore[attr-defined]
-    pull_objects, initial_backoff=PULL_BACKOFF_S, backoff_cap=PULL_BACKOFF_CAP_S, max_time=60
+    pull_objects, initial_backoff=PULL_BACKOFF_S, backoff_cap=PULL_BACKOFF_CAP_S, max_time=15
 )
 _TASK_HEARTBEAT_S = 10.0
 _FINISHED = "finished"

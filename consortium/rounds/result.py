@@ -214,14 +214,17 @@ def _learner(
 
 
 def _absent(context: RoundContext, records: RoundRecords) -> tuple[Absence, ...]:
+    """Who did not answer a phase that was asked: none is, once too few answered the one before."""
     refused = {r.record.author: r.record.code for r in records.refusals
                if isinstance(r.record, Refusal)}  # fmt: skip
-    phases = (
-        ("train", records.commitments),
-        ("close", records.closes),
-        ("reveal", records.proofs),
-        ("verify", records.verdicts),
-    )
+    needed = quorum(len(context.members))
+    phases = [("train", records.commitments)]
+    if len(records.commitments) >= needed:
+        phases.append(("close", records.closes))
+    if len(records.closes) >= needed:
+        phases.append(("reveal", records.proofs))
+    if records.proofs:
+        phases.append(("verify", records.verdicts))
     absent: list[Absence] = []
     for participant in context.job.participants:
         name = participant.institution

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from consortium.cli.output import Format, print_json, print_result
-from consortium.cli.run import run
+from consortium.cli.run import print_version, run
 from hospital_agent.cli import data, jobs, joining, ledger, members, policy, preflight, start
 from hospital_agent.cli.options import ApiOption, FormatOption, HomeOption, hospital
 
@@ -28,6 +28,16 @@ app.add_typer(members.app, name="members")
 app.add_typer(members.keys_app, name="keys")
 app.add_typer(ledger.app, name="ledger")
 joining.register(app)
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=print_version,
+                           is_eager=True)
+    ] = False,
+) -> None:  # fmt: skip
+    """What every command has."""
 
 
 @app.command()

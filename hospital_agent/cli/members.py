@@ -57,9 +57,10 @@ def approve(
     from hospital_agent.approvals import Approvals
     from hospital_agent.approver import open_approver
     from hospital_agent.connection import connect
-    from hospital_agent.errors import ChangeUnknown
+    from hospital_agent.errors import ApproverInvalid, ChangeUnknown
     from hospital_agent.ledger_api import LedgerApi
     from hospital_agent.view import ReplicaView
+    from ledger.keys import Role
 
     folder = hospital(home)
     chain = ReplicaView(folder).refresh()
@@ -74,6 +75,12 @@ def approve(
             "see `hospital-agent members list`; give at least 8 digits of its id",
         )
     approver = open_approver(*approver_of(folder, key))
+    own = chain.upcoming.members.get(folder.institution)
+    if own is None or own.key(Role.APPROVAL) != approver.public:
+        raise ApproverInvalid(
+            "the approval key is not the one that stands on the ledger for this hospital",
+            "give the file of the person who approves, with --key",
+        )
     entry, disclosure = approvals.approve(
         chain.ledger, folder.institution, found[0], name, approver
     )

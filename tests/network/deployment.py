@@ -18,7 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parent))
+from namespaces import Hosts
+
 ROOT = Path(__file__).parents[2]
+COORDINATOR = "coordinator"
 BIN = Path(sys.executable).parent
 HEART = ROOT.parent / "shared" / "data" / "heart"
 TASK_DELTA = {"heart-disease": "0.001", "breast-cancer": "0.00001"}
@@ -45,13 +49,19 @@ def until(condition: Callable[[], Any], seconds: float, what: str, every: float 
         time.sleep(every)
 
 
-def command(*arguments: str | Path, environment: dict[str, str] | None = None,
-            expect: int = 0, seconds: float = 120) -> str:  # fmt: skip
+def command(
+    *arguments: str | Path,
+    environment: dict[str, str] | None = None,
+    expect: int = 0,
+    seconds: float = 120,
+    namespace: str | None = None,
+) -> str:
     """Runs a command of ours; its standard output."""
     name, *rest = map(str, arguments)
+    there = ["ip", "netns", "exec", namespace] if namespace else []
     done = subprocess.run(
-        [str(BIN / name), *rest], capture_output=True, text=True, timeout=seconds, check=False,
-        env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL,
+        [*there, str(BIN / name), *rest], capture_output=True, text=True, timeout=seconds,
+        check=False, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     if done.returncode != expect:
         raise Failed(f"{name} {' '.join(rest[:3])} … exit {done.returncode}\n{done.stderr[-3000:]}")
@@ -128,19 +138,29 @@ class Hospital:
     agent: Process
 
     def run(self, *arguments: str | Path, **options: Any) -> str:
-        return command("hospital-agent", *arguments, "--home", self.home, **options)
+        where = {"namespace": self.agent.namespace, **options}
+        return command("hospital-agent", *arguments, "--home", self.home, **where)
 
     def json(self, *arguments: str | Path, **options: Any) -> Any:
-        return as_json("hospital-agent", *arguments, "--home", self.home, **options)
+        where = {"namespace": self.agent.namespace, **options}
+        return as_json("hospital-agent", *arguments, "--home", self.home, **where)
 
 
 class Deployment:
-    """A coordinator's side with its processes, and hospitals as they join."""
+    """A coordinator's side with its processes, and hospitals as they join.
 
-    def __init__(self, folder: Path, task: str = "heart-disease") -> None:
+    With ``hosts`` the coordinator's side and each hospital run on a host of their own.
+    """
+
+    def __init__(
+        self, folder: Path, task: str = "heart-disease", hosts: Hosts | None = None
+    ) -> None:
         self.folder, self.task, self.home = folder, task, folder / "consortium"
         self.port, self.superlink_port = free_port(), free_port()
-        self.url = f"https://localhost:{self.port}"
+        self.hosts = hosts
+        self.host = hosts.addresses[COORDINATOR] if hosts else "localhost"
+        own = hosts.namespace(COORDINATOR) if hosts else None
+        self.url = f"https://{self.host}:{self.port}"
         self.hospitals: dict[str, Hospital] = {}
         self._stopping = threading.Event()
         logs = folder / "logs"
@@ -163,12 +183,14 @@ class Deployment:
             logs / "proxy",
             {
                 "MEDPOLE_PORT": str(self.port),
-                "MEDPOLE_BIND": "127.0.0.1",
+                "MEDPOLE_BIND": self.host if hosts else "127.0.0.1",
                 "MEDPOLE_TLS": str(self.home / "coordinator" / "tls"),
                 "MEDPOLE_SUPERLINK": f"127.0.0.1:{self.superlink_port}",
                 "MEDPOLE_API_SOCKET": str(self.home / "api.sock"),
             },
         )
+        for process in (self.serve, self.superlink, self.coordinator, self.proxy):
+            process.namespace = own
 
     # the coordinator's side
 
@@ -185,11 +207,11 @@ class Deployment:
     def begin(self) -> None:
         """A draft, certificates, and what founders need to enrol."""
         self.run("init", "--title", "Test consortium")
-        self.run("tls", "make", "localhost")
+        self.run("tls", "make", self.host)
         self.serve.start()
         self.proxy.start()
         until(lambda: (self.home / "api.sock").exists(), 30, "the API listens")
-        until(lambda: port_open(self.port), 30, "the proxy listens")
+        until(lambda: listens(self.proxy.pid, self.port), 30, "the proxy listens")
 
     def enrol(self, id: str) -> Hospital:
         """A hospital by invitation: keys made at its side."""
@@ -197,7 +219,7 @@ class Deployment:
         home = self.folder / id
         agent = Process(
             id, ["hospital-agent", "start", "--home", home, "--health-port", "0"],
-            self.folder / "logs" / id,
+            self.folder / "logs" / id, namespace=self.hosts.namespace(id) if self.hosts else None,
         )  # fmt: skip
         hospital = Hospital(id, home, agent)
         hospital.run("enrol", self.url, invited["token"])
@@ -284,6 +306,16 @@ class Deployment:
             process.stop()
 
 
+def listens(pid: int, port: int) -> bool:
+    """Whether something listens on a TCP port where this process runs, whichever host that is."""
+    rows = [
+        row.split()
+        for name in ("tcp", "tcp6")
+        for row in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
+    ]
+    return any(row[3] == "0A" and int(row[1].rsplit(":", 1)[1], 16) == port for row in rows)
+
+
 def port_open(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
@@ -291,9 +323,11 @@ def port_open(port: int) -> bool:
 
 
 @contextmanager
-def deployment(folder: Path, task: str = "heart-disease") -> Iterator[Deployment]:
+def deployment(
+    folder: Path, task: str = "heart-disease", hosts: Hosts | None = None
+) -> Iterator[Deployment]:
     """A deployment that is ended, whatever happens."""
-    made = Deployment(folder, task)
+    made = Deployment(folder, task, hosts)
     try:
         yield made
     except BaseException:
