@@ -1,16 +1,18 @@
 """A model's weights: arrays by name, as bytes (safetensors), as one vector, in and out of torch."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
-from torch import nn
 
 from consortium.errors import RoundInvalid
 from ledger.content import Weights
+
+if TYPE_CHECKING:  # what only reads a ledger does without
+    from torch import Tensor, nn
 
 
 def to_bytes(weights: Weights) -> bytes:
@@ -37,16 +39,18 @@ def vector(weights: Weights) -> NDArray[np.float64]:
     return np.concatenate([weights[name].astype(np.float64).ravel() for name in sorted(weights)])
 
 
-def of_module(module: nn.Module) -> dict[str, NDArray[np.float32]]:
+def of_module(module: "nn.Module") -> dict[str, NDArray[np.float32]]:
     """A copy of a module's parameters and buffers."""
     return from_torch(module.state_dict())
 
 
-def from_torch(state: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.float32]]:
+def from_torch(state: "Mapping[str, Tensor]") -> dict[str, NDArray[np.float32]]:
     """Arrays of a torch state, copied."""
     return {name: tensor.detach().cpu().numpy().copy() for name, tensor in state.items()}
 
 
-def to_torch(weights: Weights) -> dict[str, torch.Tensor]:
+def to_torch(weights: Weights) -> "dict[str, Tensor]":
     """A torch state of the arrays, copied."""
+    import torch
+
     return {name: torch.from_numpy(array.copy()) for name, array in weights.items()}

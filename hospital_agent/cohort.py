@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from consortium import tasks
@@ -21,6 +21,9 @@ from hospital_agent.errors import CohortMissing, FolderInvalid
 from hospital_agent.folder import HospitalFolder, write_json
 from ledger.content import Weights
 from privacy.budget import new_cohort_id
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PARTS = ("train", "validation", "test")
 
@@ -110,7 +113,7 @@ class Cohort:
         """The raw table of a part: train, validation or test."""
         return pd.read_csv(self.folder / f"{part}.csv")
 
-    def tensors(self, part: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def tensors(self, part: str) -> "tuple[Tensor, Tensor]":
         """Encoded inputs, float32 [n, d], and labels, float32 [n]. Read once, and not changed."""
         path = self.folder / f"{part}.csv"
         return _tensors(self.task, path, path.stat().st_mtime_ns)
@@ -125,16 +128,18 @@ class Cohort:
         inputs = self.tensors(part)[0]
 
         def predict(weights: Weights) -> NDArray[np.float64]:
+            import torch
+
             model.load_state_dict(weight_forms.to_torch(weights))
             with torch.no_grad():
-                logits: torch.Tensor = model(inputs).squeeze(1)
+                logits: Tensor = model(inputs).squeeze(1)
             return logits.numpy().astype(np.float64)
 
         return predict
 
 
 @lru_cache(maxsize=256)
-def _tensors(task: str, path: Path, changed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _tensors(task: str, path: Path, changed: int) -> "tuple[Tensor, Tensor]":
     return tasks.get(task).tensors(pd.read_csv(path))
 
 

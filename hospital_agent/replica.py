@@ -12,11 +12,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from consortium.rounds.near_copy import EarlierStep
-from consortium.rounds.replay import Checked
 from hospital_agent.errors import ForkRefused
 from hospital_agent.replica_copy import ReplicaCopy, certificate, read_shell
 from hospital_agent.state import connected, transaction
@@ -27,6 +26,10 @@ from ledger.entry import Entry
 from ledger.merkle import Frontier
 from ledger.note import SignedHead
 from ledger.records import Job, JobEnd, Proof, Result
+
+if TYPE_CHECKING:  # the rules of a round load torch; whoever reads a copy does without
+    from consortium.rounds.near_copy import EarlierStep
+    from consortium.rounds.replay import Checked
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS blocks (
@@ -97,7 +100,7 @@ class Replica:
             return _stored(connection, header)
 
     def accept(
-        self, block: Block, line: str | None, checked: Checked, frontier: Frontier
+        self, block: Block, line: str | None, checked: "Checked", frontier: Frontier
     ) -> str | None:
         """Stores a verified block with the cosignature over it; returns the line that counts.
 
@@ -200,8 +203,10 @@ class Replica:
                 if isinstance(record := _entry(body).record, Proof):
                     yield record
 
-    def steps(self, job: str) -> Sequence[EarlierStep]:
+    def steps(self, job: str) -> "Sequence[EarlierStep]":
         """The steps of the job's reveals so far."""
+        from consortium.rounds.near_copy import EarlierStep
+
         query = "SELECT institution, step FROM steps WHERE job = ? ORDER BY round, institution"
         with self._connect() as connection:
             rows = connection.execute(query, (job,))
@@ -249,7 +254,7 @@ def _insert(
     connection: sqlite3.Connection,
     block: Block,
     line: str | None,
-    checked: Checked,
+    checked: "Checked",
     frontier: Frontier,
 ) -> None:
     header = block.header

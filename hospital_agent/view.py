@@ -2,11 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from consortium import weights as weight_forms
-from consortium.contract import initial_model
-from consortium.rounds.near_copy import EarlierStep
-from consortium.rounds.replay import same_task
 from hospital_agent.errors import JobUnknown
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.replica import Replica
@@ -14,6 +12,9 @@ from ledger.chain import Chain
 from ledger.content import Weights, model_hash
 from ledger.errors import ContentInvalid, ContentMissing
 from ledger.records import Job, MemberForm, Policy, Proof, Result
+
+if TYPE_CHECKING:
+    from consortium.rounds.near_copy import EarlierStep
 
 Fetch = Callable[[str, str], bytes]
 """From the consortium's API: (kind, digest) to bytes; kind is ``content`` or ``models``."""
@@ -79,8 +80,10 @@ class ReplicaView:
         """A job's results, oldest first."""
         return self.replica.results(job)
 
-    def steps(self, job: str) -> Sequence[EarlierStep]:
+    def steps(self, job: str) -> "Sequence[EarlierStep]":
         """Steps of the earlier reveals of all jobs with this job's task."""
+        from consortium.rounds.replay import same_task  # loads torch, as the next below
+
         return [
             replace(step, other_job=same != job)
             for same in same_task(self, job)
@@ -96,6 +99,8 @@ class ReplicaView:
         try:
             return self._folder.models.get(name)
         except (ContentMissing, ContentInvalid):
+            from consortium.contract import initial_model
+
             for job in self.jobs():
                 if job.initial_model == name:
                     self._folder.models.put(initial_model(job.task, job.seed))

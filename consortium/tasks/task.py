@@ -15,18 +15,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
 from consortium.tasks.schema import CLAMP, Feature, check_columns
 from privacy.contract import PrivacyTerms
 from privacy.gaussian import calibrate
+
+if TYPE_CHECKING:  # a second that whoever only looks at a table does without
+    from torch import Tensor, nn
 
 JUDGEABLE: Final = 5
 """Patients of either class that a hospital needs to judge a model."""
@@ -133,16 +133,21 @@ class Task:
         self.check(frame)
         return pd.to_numeric(frame[self.label]).to_numpy(dtype=np.float32)
 
-    def tensors(self, frame: pd.DataFrame) -> tuple[Tensor, Tensor]:
+    def tensors(self, frame: pd.DataFrame) -> "tuple[Tensor, Tensor]":
         """Inputs [n, width] and labels [n], float32. Raises DataInvalid."""
+        import torch
+
         return torch.from_numpy(self.encode(frame)), torch.from_numpy(self.outcomes(frame))
 
-    def model(self, seed: int = 0) -> nn.Module:
+    def model(self, seed: int = 0) -> "nn.Module":
         """An untrained model: x [n, width] -> logits [n, 1], float32.
 
         The last layer starts at zero, so every start predicts one half; `seed` matters only with
         hidden layers.
         """
+        import torch
+        from torch import nn
+
         if not self.hidden:
             return _zero(nn.Linear(self.width, 1))
         generator = torch.Generator().manual_seed(seed)
@@ -157,8 +162,10 @@ class Task:
         return nn.Sequential(*layers, _zero(nn.Linear(inputs, 1)))
 
     @staticmethod
-    def loss(logits: Tensor, y: Tensor) -> Tensor:
+    def loss(logits: "Tensor", y: "Tensor") -> "Tensor":
         """Cross-entropy of each patient, shape [n], from logits [n, 1] and labels [n]."""
+        from torch.nn import functional
+
         return functional.binary_cross_entropy_with_logits(
             logits.squeeze(1), y.to(logits.dtype), reduction="none"
         )
@@ -231,7 +238,9 @@ def declared(published: int, share: float) -> int:
     return max(5, 5 * round(published * share / 5))
 
 
-def _zero(layer: nn.Linear) -> nn.Linear:
+def _zero(layer: "nn.Linear") -> "nn.Linear":
+    from torch import nn
+
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
