@@ -40,7 +40,7 @@ from ledger.errors import LedgerError
 
 _OFFERS_EVERY_S = 10.0
 _WAIT_S, _RETRY_S = 25.0, 2.0
-_UNTOLD_S = 10.0  # the witness looks by itself, whatever it is told
+_UNTOLD_S = 30.0  # the witness looks by itself, whatever it is told
 _STOP_S = 8.0  # who supervises kills after ten
 log = logging.getLogger("medpole.agent")
 
@@ -164,18 +164,21 @@ class Watch:
     def run(self, stop: threading.Event) -> None:
         """Follows the ledger until stopped; what is refused is told once."""
         last, offered = time.monotonic(), float("-inf")
+        nudged, looked = True, last
         while not stop.is_set():
-            before = self._height
-            self._nudged.clear()
-            self._step()
-            now = time.monotonic()
+            before, now = self._height, time.monotonic()
+            if nudged or not self._listening or now - looked > _UNTOLD_S:
+                self._nudged.clear()
+                self._step()
+                looked = now
             if self._height != before:
                 last = now
             if now - offered > _OFFERS_EVERY_S:
                 offered = now
                 self._offer()
-            pause = _UNTOLD_S if self._listening else pause_after(now - last, told=False)
-            self._nudged.wait(pause)
+            idle = now - last
+            pause = _OFFERS_EVERY_S if self._listening else pause_after(idle, told=False)
+            nudged = self._nudged.wait(pause)
         self.state.now("stopped")
 
     def _step(self) -> bool:

@@ -85,7 +85,9 @@ def open_client(url: str, ca: str | None) -> httpx.Client:
         verify = True if ca is None else ssl.create_default_context(cadata=ca)
     except (ssl.SSLError, ValueError):
         raise FolderInvalid("ca.pem is damaged", "restore it from your backup") from None
-    return httpx.Client(base_url=url, timeout=_TIMEOUT_S, verify=verify)
+    # Longer than two looks are apart: a handshake costs more than what is asked.
+    limits = httpx.Limits(keepalive_expiry=60)
+    return httpx.Client(base_url=url, timeout=_TIMEOUT_S, verify=verify, limits=limits)
 
 
 def _read_ca(path: Path) -> str | None:

@@ -32,6 +32,7 @@ from hospital_agent.transport import open_transport
 from ledger.errors import LedgerError
 
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.03, 3.0
+_TOLD_PAUSE_S = 10.0
 _CATCH_UP_S = 30.0
 log = logging.getLogger("medpole.supernode")
 
@@ -41,7 +42,7 @@ def pause_after(idle_s: float, *, told: bool) -> float:
 
     ``told``: somebody tells when there is something, so that looking is for what was missed.
     """
-    return LONGEST_PAUSE_S if told else min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, idle_s / 8))
+    return _TOLD_PAUSE_S if told else min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, idle_s / 8))
 
 
 @dataclass

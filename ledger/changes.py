@@ -10,10 +10,12 @@ import select
 import threading
 from collections.abc import Callable
 from enum import StrEnum
+from typing import cast
 
 import psycopg2
-from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
+import psycopg2.extensions
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
 
 CHANNEL = "medpole"
 _LOOK_S, _RETRY_S = 5.0, 1.0
@@ -73,17 +75,17 @@ class Changes:
         while not self._stopped:
             try:
                 self._listen()
-            except Exception as error:  # a database that is away comes back
-                log.debug("changes: %s", type(error).__name__)
+            except (DBAPIError, psycopg2.Error, OSError):  # a database that is away comes back
+                log.info("changes: the database is away")
             self._tell(set(Happened))  # whatever was missed
             threading.Event().wait(_RETRY_S)
 
     def _listen(self) -> None:
         raw = self._engine.raw_connection()
+        connection = cast("psycopg2.extensions.connection", raw.driver_connection)
         raw.detach()  # kept for itself: a pooled one would go back with its LISTEN
-        connection: psycopg2.extensions.connection = raw.driver_connection  # type: ignore[assignment]
         try:
-            connection.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
+            connection.set_isolation_level(psycopg2.extensions.ISOLATION_LEVEL_AUTOCOMMIT)
             connection.cursor().execute(f"LISTEN {CHANNEL}")
             self._tell(set(Happened))
             while not self._stopped:
