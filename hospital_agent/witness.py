@@ -87,6 +87,7 @@ class Witness:
         self._approvals = Approvals(folder.path / "approvals.sqlite")
         self._view = ReplicaView(folder, api.fetch)
         self._replica = self._view.replica
+        self._released = -1  # by this process: repeats are harmless, and cost time
 
     def step(self) -> int:
         """Follows the ledger to its newest block, co-signing each; returns the height reached.
@@ -120,7 +121,9 @@ class Witness:
                     line = self._accept(block, lines)
                 except QuorumMissing:
                     break
-            self._release(height)
+            if height != self._released:
+                self._release(height)
+                self._released = height
             if line is not None and not self._stopped():
                 self._send(height, line)
         self._keep_certificate()

@@ -41,7 +41,7 @@ _ONLINE = (
     "two agents never share a key: stop one; after a crash wait ten seconds",
 )  # fmt: skip
 _ACTIVATION = "/v1/fleet/activate-node"
-_REPEAT_S = 60.0  # one refused node is put on record once a minute
+_REPEAT_S, _MOST_TOLD = 60.0, 100  # one refused node is put on record once a minute
 
 
 def write_nodes(path: Path, nodes: Mapping[bytes, tuple[str, str]]) -> None:
@@ -66,7 +66,7 @@ class Gate:
         self._on_refusal = on_refusal
         self._nodes: dict[str, list[str]] = {}
         self._stamp: tuple[int, int] | None = None
-        self._told: dict[tuple[str, str, str], float] = {}
+        self._told: dict[tuple[str, ...], float] = {}
         self._activated: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,10 +129,10 @@ class Gate:
 
     def _record(self, code: str, institution: str, scope: Scope) -> None:
         what = (code, institution, _caller(scope))
-        now = time.monotonic()
-        if now - self._told.get(what, -_REPEAT_S) >= _REPEAT_S:
-            self._told = {k: t for k, t in self._told.items() if now - t < _REPEAT_S}
-            self._told[what] = now
+        now, node = time.monotonic(), (*what, _public_key(scope))
+        self._told = {k: t for k, t in self._told.items() if now - t < _REPEAT_S}
+        if node not in self._told and len(self._told) < _MOST_TOLD:
+            self._told[node] = now
             self._on_refusal(*what)
 
 

@@ -1,0 +1,47 @@
+"""What breaks in a network of hospitals, one of each kind, over one deployment.
+
+`tests/soak/test_network_soak.py` has every kind in every phase. One test with parts, not one for
+each kind: the deployment takes a while to found, and must not be founded by every worker.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fault_kinds as kinds
+import pytest
+from faults import Faulty, faulty
+
+KINDS: list[Callable[[Faulty], None]] = [
+    kinds.the_coordinators_side_is_killed,
+    kinds.an_agent_is_killed,
+    kinds.two_agents_are_gone,
+    kinds.one_hospital_is_slow,
+    kinds.a_cut_network_loses_nothing,
+    kinds.an_agent_ends_in_order,
+    kinds.an_agent_is_idle,
+    kinds.a_stranger_is_refused,
+    kinds.a_suspended_hospital_is_refused,
+    kinds.a_changed_bundle_is_refused,
+    kinds.a_clone_is_stopped,  # the last: that hospital needs new keys
+]
+
+
+@pytest.fixture
+def site() -> Iterator[Faulty]:
+    with tempfile.TemporaryDirectory(prefix="mp-", dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o711)  # the database's account passes through
+        with faulty(folder) as made:
+            yield made
+
+
+@pytest.mark.timeout(600)
+def test_every_kind_of_fault(site: Faulty, subtests: pytest.Subtests) -> None:
+    for kind in KINDS:
+        with subtests.test(kind.__name__.replace("_", " ")):
+            try:
+                kind(site)
+            except BaseException:
+                site.tidy()
+                raise
