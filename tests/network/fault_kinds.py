@@ -84,7 +84,9 @@ def two_agents_are_gone(site: Faulty, places: Sequence[str] = ("close",)) -> Non
         assert (void.again, void.void, void.proofs) == (True, True, ())
         assert absences(void) == [(name, place, "NoAnswer") for name in gone]
         again = site.await_result(job, number, attempt=2)
-        assert (again.again, absences(again)) == (False, [])
+        assert not again.again
+        # A quorum is enough to begin with: the slower of the two may come in the next round.
+        assert {name for name, _, _ in absences(again)} < set(gone)
     site.check(job, len(places) + 1)
 
 
