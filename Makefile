@@ -25,6 +25,7 @@ test-all: lint  ## the slow tests too
 soak: .venv/installed-dev  ## 1,000 kills, counted by step (SEED=2 KILLS=200), 10,000 schedules, every byte
 	KILLS=$${KILLS:-1000} $(BIN)/python -m pytest -n 0 -s -m slow tests/soak $(ARGS)
 	$(BIN)/python -m pytest -n auto -m slow tests/agent/test_lying.py tests/ledger $(ARGS)
+	$(BIN)/python -m pytest -n 0 -s -m slow tests/network $(ARGS)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
