@@ -45,9 +45,16 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         yield made
 
 
-def test_a_job_over_the_network_ends_in_a_verified_ledger(
-    network: Deployment, tmp_path: Path
-) -> None:
+def test_everything_over_a_network(network: Deployment, tmp_path: Path) -> None:
+    """One test, in this order: its parts build on each other, and on one deployment."""
+    a_job_over_the_network_ends_in_a_verified_ledger(network, tmp_path)
+    hospitals_listen_nowhere_but_on_their_own_loopback(network)
+    what_the_agents_log_says_no_more_than_codes(network)
+    the_portal_s_api_answers_an_institution(network)
+    a_new_hospital_is_ready_in_three_commands(network)
+
+
+def a_job_over_the_network_ends_in_a_verified_ledger(network: Deployment, tmp_path: Path) -> None:
     job = network.submit(ROUNDS)
     watched = command("consortium", "job", "watch", job, "--home", network.home, seconds=200)
     assert f"{job}: finished, {ROUNDS} of {ROUNDS} rounds" in watched
@@ -64,12 +71,12 @@ def test_a_job_over_the_network_ends_in_a_verified_ledger(
         assert (spent["rounds_charged"], spent["rounds_reserved"]) == (ROUNDS, 0)
 
 
-def test_hospitals_listen_nowhere_but_on_their_own_loopback(network: Deployment) -> None:
+def hospitals_listen_nowhere_but_on_their_own_loopback(network: Deployment) -> None:
     for hospital in network.hospitals.values():
         assert listening(hospital.agent.pid) <= {"127.0.0.1"}
 
 
-def test_what_the_agents_log_says_no_more_than_codes(network: Deployment) -> None:
+def what_the_agents_log_says_no_more_than_codes(network: Deployment) -> None:
     for hospital in network.hospitals.values():
         for line in hospital.agent.text().splitlines():
             entry = json.loads(line)
@@ -77,7 +84,7 @@ def test_what_the_agents_log_says_no_more_than_codes(network: Deployment) -> Non
             assert "Traceback" not in entry["what"]
 
 
-def test_the_portal_s_api_answers_an_institution(network: Deployment) -> None:
+def the_portal_s_api_answers_an_institution(network: Deployment) -> None:
     """What pages are made of, through the proxy, with an institution's own token."""
     hospital = next(iter(network.hospitals.values()))
     code = (
@@ -101,9 +108,7 @@ def test_the_portal_s_api_answers_an_institution(network: Deployment) -> None:
     assert len(results) == ROUNDS
 
 
-def test_a_new_hospital_is_ready_in_three_commands(
-    network: Deployment, record_property: pytest.FixtureRequest
-) -> None:
+def a_new_hospital_is_ready_in_three_commands(network: Deployment) -> None:
     """From token to ready: enrol, data add, preflight; the members approve meanwhile."""
     invited = network.json(
         "institution", "invite", NEWCOMER, "--title", "Hospital 5", "--url", network.url
