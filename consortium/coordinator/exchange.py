@@ -20,7 +20,7 @@ from consortium.flower.failures import was_away
 from consortium.phases import Phase, Reply, Request
 
 PATIENCE_S = 40.0
-"""How long who is gone is waited for by default: a cut of half a minute loses nothing."""
+"""How long who is gone is waited for by default: longer than a cut of half a minute."""
 _FASTEST_POLL_S, _SLOWEST_POLL_S = 0.01, 0.2
 _LOOK_S = 1.0
 _LATE_S = 5.0
