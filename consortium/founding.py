@@ -39,7 +39,7 @@ from consortium.errors import (
     HomeMismatch,
     OptionInvalid,
 )
-from consortium.simulation.home import Home, open_home, write_json
+from consortium.home import Home, open_home, write_json
 from ledger.chain import ledger_id
 from ledger.entry import Entry, assemble, record_signature
 from ledger.errors import HomeInUse, HomeInvalid, LedgerError, LedgerMissing

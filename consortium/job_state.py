@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from consortium.rounds.result import next_place, rounds_done
+from consortium.rounds.progress import next_place, rounds_done
 from ledger.records import Job, JobEnd, Result
 from ledger.store import LedgerStore
 

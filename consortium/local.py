@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from consortium.errors import HomeMismatch
-from consortium.simulation.home import Home, open_home
+from consortium.home import Home, open_home
 from ledger.database import attached_database, open_database
 from ledger.errors import HomeInUse, LedgerMissing
 from ledger.keys import Role

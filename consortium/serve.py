@@ -31,8 +31,8 @@ from consortium.coordinator.sequencing import Sequencing
 from consortium.coordinator.view import StoreView
 from consortium.errors import PortInUse
 from consortium.founding import founding, is_draft, take_signatures
+from consortium.home import Home
 from consortium.local import open_ledger
-from consortium.simulation.home import Home
 from consortium.tls import SOCKET
 from ledger.errors import DatabaseUnreachable, HomeInUse, LedgerMissing
 from ledger.store import LedgerStore

@@ -12,18 +12,16 @@ message under way is answered first, unless that takes longer than `_STOP_S`. It
 then, and whoever was killed instead loses nothing either: what was signed is stored.
 """
 
-import fcntl
 import logging
 import os
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import httpx
 
+from consortium.daemon import alone, stopping
 from consortium.errors import ConsortiumError
 from consortium.flower import check_version
 from consortium.flower.fleet import Address
@@ -58,7 +56,14 @@ def start(folder: HospitalFolder, health_port: int | None) -> None:
     os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
     check_version()
     address = superlink_address(folder)
-    with _alone(folder), _stopping() as stop, connect(folder) as client:
+    running = AgentRunning(
+        f"another agent uses {folder.path}", "stop it; two agents never share a folder"
+    )
+    with (
+        alone(folder.path / ".agent.lock", running),
+        stopping() as stop,
+        connect(folder) as client,
+    ):
         watch = Watch(folder, client)
         node = SuperNode(folder.path, address, watch.announce, watch.catch_up, watch.is_told)
         health = Health(folder.institution, node.state, watch.state, watch.height)
@@ -210,27 +215,3 @@ class Watch:
                 self._offered = offered
         except (LedgerError, ConsortiumError, AgentError) as error:
             log.info("offers: %s", error.code)
-
-
-@contextmanager
-def _alone(folder: HospitalFolder) -> Iterator[None]:
-    lock = os.open(folder.path / ".agent.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise AgentRunning(
-                f"another agent uses {folder.path}", "stop it; two agents never share a folder"
-            ) from None
-        yield
-    finally:
-        os.close(lock)
-
-
-@contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    stop = threading.Event()
-    with ExitStack() as stack:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            stack.callback(signal.signal, number, signal.signal(number, lambda *_: stop.set()))
-        yield stop

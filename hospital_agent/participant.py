@@ -18,8 +18,8 @@ from consortium.errors import ConsortiumError
 from consortium.phases import Phase, Reply, Request
 from consortium.rounds.checks import Reveal, RoundContext, examine, privacy_terms, round_alpha
 from consortium.rounds.commitment import closed_set_digest, commitment_hash, revealed_set_digest
+from consortium.rounds.progress import next_place
 from consortium.rounds.replay import check_record, is_update_of, round_context
-from consortium.rounds.result import next_place
 from consortium.rounds.verdict import Validator, findings
 from consortium.tasks.errors import TaskError
 from hospital_agent.cohort import Cohort

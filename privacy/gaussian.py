@@ -17,11 +17,11 @@ The curve (Dong, Roth, Su, corollary 2.13):
 """
 
 import math
+from collections.abc import Callable
 from decimal import ROUND_CEILING, Decimal
 from fractions import Fraction
 from typing import Final
 
-from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr
 
 from privacy.contract import PrivacyTerms, check_delta, check_epsilon
@@ -73,7 +73,7 @@ def epsilon(mu: float, delta_: float) -> float:
     high = mu * mu / 2 + mu * 10
     while delta(mu, high) > delta_:
         high *= 2
-    root = float(brentq(lambda e: delta(mu, e) - delta_, 0.0, high, xtol=1e-13, rtol=1e-14))
+    root = _root(lambda e: delta(mu, e) - delta_, 0.0, high, 1e-13)
     step = max(root * 1e-13, 1e-15)
     while delta(mu, root) > delta_:
         root, step = root + step, step * 2
@@ -94,18 +94,16 @@ def mu_for(epsilon_: float, delta_: float) -> float:
             f"epsilon {epsilon_} at delta {delta_} asks for more noise than can be computed",
             "choose an epsilon such as 1",
         )
-    root = float(
-        brentq(
-            lambda m: delta(m, epsilon_) - delta_,
-            _SMALLEST_MU,
-            _LARGEST_MU,
-            xtol=1e-14,
-            rtol=1e-14,
-        )
-    )
+    root = _root(lambda m: delta(m, epsilon_) - delta_, _SMALLEST_MU, _LARGEST_MU, 1e-14)
     while delta(root, epsilon_) > delta_:
         root = math.nextafter(root * (1 - 1e-13), 0.0)
     return root
+
+
+def _root(of: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
+    from scipy.optimize import brentq  # slow to load, and most commands solve nothing
+
+    return float(brentq(of, low, high, xtol=tolerance, rtol=1e-14))
 
 
 def mu_squared_limit(epsilon_: Decimal, delta_: Decimal) -> Fraction:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
-from consortium.coordinator.journal import LiveState
+from consortium.coordinator.live import LiveState
 from consortium.job_state import job_states
 from consortium.offers import Offers
 from ledger.records import Name

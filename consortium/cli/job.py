@@ -99,7 +99,7 @@ def watch(
 
     from sqlalchemy.exc import DBAPIError
 
-    from consortium.coordinator.journal import LiveState
+    from consortium.coordinator.live import LiveState
     from consortium.job_state import FINISHED, job_states
     from consortium.local import attached_ledger
     from ledger.errors import DatabaseUnreachable
@@ -158,7 +158,7 @@ def _wish(home: Any, job: str, wish: str, what: str, format: Format) -> None:
 
 
 def _states(home: Any) -> "list[JobState]":
-    from consortium.coordinator.journal import LiveState
+    from consortium.coordinator.live import LiveState
     from consortium.job_state import job_states
     from consortium.local import open_ledger
 

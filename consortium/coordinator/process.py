@@ -9,26 +9,23 @@ pauses after several attempts at one round; it ends finished or stopped. Submiss
 and attempt with whoever was absent and why, and the end stand on the ledger.
 """
 
-import fcntl
 import logging
-import os
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from flwr.app import Context, RecordDict
 from sqlalchemy.exc import DBAPIError
 
 from consortium.coordinator.exchange import GONE, LATE, PATIENCE_S
-from consortium.coordinator.journal import RESUME, STOP, Journal, LiveState
+from consortium.coordinator.journal import RESUME, STOP, Journal
+from consortium.coordinator.live import LiveState
 from consortium.coordinator.nodes import Nodes
 from consortium.coordinator.sequencing import Sequencing
 from consortium.coordinator.server_app import make_server_app
 from consortium.coordinator.strategy import Progress, ProofOfLearning, end_job
 from consortium.coordinator.view import StoreView
+from consortium.daemon import alone, stopping
 from consortium.errors import (
     ConsortiumError,
     CoordinatorRunning,
@@ -41,9 +38,9 @@ from consortium.flower import check_version
 from consortium.flower.fleet import Address
 from consortium.flower.link import Link
 from consortium.flower.superlink import ca_certificate, superlink_secret
+from consortium.home import Home
 from consortium.local import attached_ledger
-from consortium.rounds.result import rounds_done
-from consortium.simulation.home import Home
+from consortium.rounds.progress import rounds_done
 from ledger.changes import Happened
 from ledger.errors import DatabaseUnreachable, LedgerError, QuorumMissing
 from ledger.note import SignatureLine
@@ -71,7 +68,10 @@ def coordinate(home: Path, superlink: str, patience: float = PATIENCE_S) -> None
     check_version()
     link = Link(Address(superlink, ca_certificate(home)), superlink_secret(home))
     told = ""
-    with _alone(home), _stopping() as stop:
+    running = CoordinatorRunning(
+        f"another coordinator works on {home}", "stop it, or use another --home"
+    )
+    with alone(home / "coordinator" / ".coordinator.lock", running), stopping() as stop:
         log.info("coordinator: started")
         while not stop.is_set():
             try:
@@ -258,31 +258,3 @@ class _Coordinator:
                 len(codes), ", ".join(a.institution for a in progress.result.absent) or "nobody",
             )  # fmt: skip
         self._live.update(**fields, reason="")
-
-
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    path = home / "coordinator" / ".coordinator.lock"
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CoordinatorRunning(
-                f"another coordinator works on {home}", "stop it, or use another --home"
-            ) from None
-        yield
-    finally:
-        os.close(lock)
-
-
-@contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or a termination signal sets."""
-    stop = threading.Event()
-    with ExitStack() as stack:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous = signal.signal(number, lambda *_: stop.set())
-            stack.callback(signal.signal, number, previous)
-        yield stop

@@ -32,6 +32,7 @@ from consortium.errors import Interrupted, JobPaused, RoundInvalid
 from consortium.phases import Phase, Reply, Request
 from consortium.rounds.checks import Reveal, RoundContext, examine
 from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
+from consortium.rounds.progress import next_place, rounds_done
 from consortium.rounds.replay import (
     check_block,
     check_record,
@@ -40,7 +41,7 @@ from consortium.rounds.replay import (
     round_context,
     steps_of,
 )
-from consortium.rounds.result import RoundRecords, derive_result, next_place, rounds_done
+from consortium.rounds.result import RoundRecords, derive_result
 from ledger.changes import Happened
 from ledger.content import model_hash
 from ledger.entry import Entry, sign_record

@@ -27,13 +27,12 @@ from consortium.rounds.checks import (
 )
 from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
 from consortium.rounds.near_copy import EarlierStep
+from consortium.rounds.progress import next_place, rounds_done
 from consortium.rounds.result import (
     HARMFUL,
     NO_QUORUM,
     RoundRecords,
     derive_result,
-    next_place,
-    rounds_done,
 )
 from ledger.content import Weights, digest, model_hash
 from ledger.entry import Entry

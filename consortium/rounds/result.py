@@ -74,19 +74,6 @@ class RoundRecords:
         return self.commitments + self.refusals + self.closes + self.proofs + self.verdicts
 
 
-def next_place(results: Sequence[Result]) -> tuple[int, int]:
-    """The round and the attempt that come after a job's results, oldest first."""
-    if not results:
-        return 1, 1
-    last = results[-1]
-    return (last.round, last.attempt + 1) if last.again else (last.round + 1, 1)
-
-
-def rounds_done(results: Sequence[Result]) -> int:
-    """How many rounds counted: attempts that were repeated are none."""
-    return sum(not result.again for result in results)
-
-
 def derive_result(
     context: RoundContext,
     records: RoundRecords,

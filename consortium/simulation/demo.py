@@ -21,11 +21,11 @@ from consortium.coordinator.sequencing import Sequencing
 from consortium.coordinator.strategy import Progress, ProofOfLearning, end_job, submit_job
 from consortium.coordinator.view import StoreView
 from consortium.errors import HomeMismatch, Interrupted
+from consortium.home import Home, open_home
 from consortium.rounds.checks import privacy_terms
 from consortium.rounds.replay import released_model
 from consortium.simulation.engine import run_rounds
 from consortium.simulation.founding import cosigning, found_ledger
-from consortium.simulation.home import Home, open_home
 from consortium.simulation.hospital import SimulatedHospital, hospital_class
 from consortium.simulation.options import DemoOptions
 from consortium.simulation.outcome import Outcome, job_outcome

@@ -12,7 +12,7 @@ from commands import Machines, call, enrolled, founded, machines, ok, refused, s
 
 from consortium.errors import HomeMismatch
 from consortium.founding import founding, read_genesis
-from consortium.simulation.home import Home, open_home
+from consortium.home import Home, open_home
 from hospital_agent.folder import HospitalFolder
 from ledger.chain import ledger_id
 from ledger.keys import Role

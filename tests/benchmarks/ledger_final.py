@@ -11,9 +11,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from consortium.coordinator.view import StoreView
+from consortium.home import open_home
 from consortium.local import open_ledger
 from consortium.simulation.founding import found_ledger
-from consortium.simulation.home import open_home
 from hospital_agent.simulation import SimulatedHospital
 from ledger.database import open_database
 from ledger.entry import sign_record

@@ -39,6 +39,7 @@ def the_coordinators_side_is_killed(
     ),
 ) -> None:
     """Whatever is killed in whatever phase: the round goes on, nobody pays or signs twice."""
+    site.be_patient()
     job = site.submit(len(kills))
     for number, (process, place) in enumerate(kills, start=1):
         with site.phase_held(place, number):
@@ -53,6 +54,7 @@ def the_coordinators_side_is_killed(
 
 def an_agent_is_killed(site: Faulty, places: Sequence[str] = ("reveal",)) -> None:
     """In any phase: the round ends with three, the missing one is named, and comes back."""
+    site.be_patient(PATIENCE_S)
     victim = site.names[0]
     job = site.submit(2 * len(places))
     for index, place in enumerate(places):
@@ -67,6 +69,7 @@ def an_agent_is_killed(site: Faulty, places: Sequence[str] = ("reveal",)) -> Non
 
 def two_agents_are_gone(site: Faulty, places: Sequence[str] = ("close",)) -> None:
     """Below the quorum it waits and says for whom; the attempt is void and costs nobody."""
+    site.be_patient(PATIENCE_S)
     job, gone = site.submit(len(places) + 1), site.names[:2]
     for number, place in enumerate(places, start=1):
         with site.held(gone[0], place) as one, site.held(gone[1], place) as other:
@@ -92,6 +95,7 @@ def two_agents_are_gone(site: Faulty, places: Sequence[str] = ("close",)) -> Non
 
 def one_hospital_is_slow(site: Faulty, places: Sequence[str] = ("verify",)) -> None:
     """It is named, and waited for: nobody who is there is dropped before the phase is over."""
+    site.be_patient(PATIENCE_S)
     job, slow = site.submit(len(places)), site.names[2]
     for number, place in enumerate(places, start=1):
         with site.held(slow, place) as reached:
@@ -108,7 +112,7 @@ def one_hospital_is_slow(site: Faulty, places: Sequence[str] = ("verify",)) -> N
 
 def a_cut_network_loses_nothing(site: Faulty, seconds: float = 10) -> None:
     """Between one hospital and the coordinator, in mid-round, for longer than is noticed."""
-    site.restart_coordinator(patience=40)
+    site.be_patient()
     job, cut = site.submit(2), site.names[-1]
     with site.held(cut, "reveal") as reached:
         site.allow(1)
@@ -122,7 +126,6 @@ def a_cut_network_loses_nothing(site: Faulty, seconds: float = 10) -> None:
         result = site.await_result(job, number)
         assert (len(result.proofs), absences(result)) == (4, [])
     site.check(job, 2)
-    site.restart_coordinator(patience=PATIENCE_S)
 
 
 # one agent's process
@@ -269,8 +272,8 @@ def a_changed_bundle_is_refused(site: Faulty) -> None:
         assert absences(result) == [(name, "train", "AppDiffers") for name in site.names]
     live = until(lambda: (live := site.live()).get("state") == "paused" and live, 30, "it pauses")
     assert "AppDiffers" in live["reason"]
-    refusals = site.made.json("job", "show", job)
-    assert (refusals["state"], refusals["done"]) == ("paused", 0)
+    shown = site.made.json("job", "show", job)
+    assert (shown["state"], shown["done"]) == ("paused", 0)
     assert all(site.charged(name, job) == 0 for name in site.names)
     coordinator.stop()
     coordinator.arguments = honest
@@ -284,6 +287,7 @@ def a_clone_is_stopped(site: Faulty) -> None:
 
     The clone signs a block before the first does, which then finds its own key's signature there.
     """
+    site.be_patient(PATIENCE_S)
     name, known = site.names[0], len(site.events())
     first = site.hospital(name)
     folder = site.made.folder / "clone"

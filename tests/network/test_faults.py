@@ -13,10 +13,10 @@ import pytest
 from faults import Faulty, faulty
 
 KINDS: list[Callable[[Faulty], None]] = [
+    kinds.a_cut_network_loses_nothing,
     kinds.the_coordinators_side_is_killed,
     kinds.an_agent_is_killed,
     kinds.two_agents_are_gone,
-    kinds.a_cut_network_loses_nothing,
     kinds.a_stranger_is_refused,
     kinds.a_suspended_hospital_is_refused,
     kinds.a_changed_bundle_is_refused,
@@ -58,3 +58,4 @@ def play(site: Faulty, subtests: pytest.Subtests, wanted: list[Callable[[Faulty]
             except BaseException:
                 site.tidy()
                 raise
+    site.check_export()

@@ -30,8 +30,9 @@ from consortium import weights as weight_forms
 from consortium.audit import ExportView
 from consortium.contract import initial_model
 from consortium.rounds.checks import Examined, RoundContext, examine
+from consortium.rounds.progress import next_place, rounds_done
 from consortium.rounds.replay import check_block, released_model, round_context
-from consortium.rounds.result import RoundRecords, derive_result, next_place, rounds_done
+from consortium.rounds.result import RoundRecords, derive_result
 from ledger.block import Block, Header
 from ledger.chain import Chain, ledger_id
 from ledger.content import Weights, digest, model_hash

@@ -31,8 +31,9 @@ from consortium.errors import ConsortiumError, JobInvalid, RoundInvalid
 from consortium.rounds.checks import Reveal, RoundContext, examine
 from consortium.rounds.commitment import closed_set_digest
 from consortium.rounds.near_copy import EarlierStep
+from consortium.rounds.progress import next_place, rounds_done
 from consortium.rounds.replay import check_block, check_record, round_context
-from consortium.rounds.result import RoundRecords, derive_result, next_place, rounds_done
+from consortium.rounds.result import RoundRecords, derive_result
 from ledger.content import Weights, digest, model_hash
 from ledger.entry import Entry, sign_record
 from ledger.errors import RecordInvalid

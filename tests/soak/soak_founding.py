@@ -9,8 +9,8 @@ INSTITUTIONS = ("hospital-1", "hospital-2", "hospital-3", "hospital-4")
 def main(arguments: Sequence[str]) -> None:
     """``found HOME``, as the demo does it, without data and without a job; repeats are harmless."""
     from consortium.coordinator.view import StoreView
+    from consortium.home import open_home
     from consortium.simulation.founding import found_ledger
-    from consortium.simulation.home import open_home
     from hospital_agent.simulation import SimulatedHospital
     from ledger.database import open_database
     from ledger.store import LedgerStore

@@ -61,7 +61,7 @@ STEPS = [
         ("before the migration's commit", "before", _COMMIT, "ledger.database:upgrade"),
         ("migrated", "after", "ledger.database:upgrade"),
         ("coordinator's first key", "after", "ledger.keys:write_private"),
-        ("home noted", "after", "consortium.simulation.home:Home.found"),
+        ("home noted", "after", "consortium.home:Home.found"),
         ("a hospital's first key", "after", "ledger.keys:write_private"),
         ("a hospital's form", "after", "hospital_agent.enrolment:write_json"),
         ("genesis signed by one", "after", "hospital_agent.simulation:sign_genesis"),

@@ -27,6 +27,7 @@ def founded() -> Iterator[Faulty]:
         folder.chmod(0o711)  # the database's account passes through
         with faulty(folder) as made:
             yield made
+            made.check_export()
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ from consortium.api.local import local_api
 from consortium.contract import JobOrder, make_job
 from consortium.coordinator.strategy import submit_job
 from consortium.coordinator.view import StoreView
+from consortium.home import open_home
 from consortium.simulation.founding import cosigning, found_ledger
-from consortium.simulation.home import open_home
 from consortium.simulation.hospital import hospital_class
 from ledger.database import open_database
 from ledger.store import LedgerStore
