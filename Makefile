@@ -14,13 +14,13 @@ portal: .venv/installed-all  ## look at the demo's ledger in a browser
 	$(BIN)/consortium portal --home $(HOME_DIR) $(ARGS)
 
 test: lint  ## all tests but the slow ones
-	$(BIN)/python -m pytest -n auto -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
 
 e2e: .venv/installed-dev  ## ten rounds over a real network: every part a process, TLS, the proxy
 	E2E_ROUNDS=$${E2E_ROUNDS:-10} $(BIN)/python -m pytest -n 0 -s tests/network/test_e2e.py $(ARGS)
 
 test-all: lint  ## the slow tests too
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 soak: .venv/installed-dev  ## 1,000 kills, counted by step (SEED=2 KILLS=200), 10,000 schedules, every byte
 	KILLS=$${KILLS:-1000} $(BIN)/python -m pytest -n 0 -s -m slow tests/soak $(ARGS)

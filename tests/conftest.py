@@ -1,15 +1,32 @@
-"""What runs long begins first, so that no worker is left alone with it at the end."""
+"""What runs long begins first, dealt out to the workers, so that none is left alone with it."""
 
-from pathlib import Path
+import os
 
 import pytest
 
-_LONG = ("test_faults.py", "test_e2e.py", "test_compose.py", "test_lying.py", "test_demo.py")
+_LONG = ("test_demo.py", "test_lying.py", "test_compose.py", "test_e2e.py", "test_faults.py")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def place(item: pytest.Item) -> int:
-        name = Path(item.path).name
-        return _LONG.index(name) if name in _LONG else len(_LONG)
+    """Puts the longest at the head of each of the equal shares that `--dist worksteal` begins with.
 
-    items.sort(key=place)
+    The other long ones follow in the last share: what is behind the longest of all cannot be
+    stolen, if it is only one.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = sorted(filter(_rank, items), key=_rank, reverse=True)
+    short = [item for item in items if not _rank(item)]
+    shares: list[pytest.Item] = []
+    for worker in range(workers):
+        end = len(items) * (worker + 1) // workers
+        head = long[worker : worker + 1] if worker < workers - 1 else long[worker:]
+        shares += head
+        count = max(0, end - len(shares))
+        shares, short = shares + short[:count], short[count:]
+    items[:] = shares + short
+
+
+def _rank(item: pytest.Item) -> int:
+    """The longer it runs the more; 0 if not long."""
+    return _LONG.index(item.path.name) + 1 if item.path.name in _LONG else 0

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1] / "agent"))
+from commands import call
 from namespaces import Hosts
 
 ROOT = Path(__file__).parents[2]
@@ -55,9 +57,18 @@ def command(
     expect: int = 0,
     seconds: float = 120,
     namespace: str | None = None,
+    here: bool = False,
 ) -> str:
-    """Runs a command of ours; its standard output."""
+    """Runs a command of ours; its standard output.
+
+    ``here``: in this process, where a test is about something else: a start costs a second.
+    """
     name, *rest = map(str, arguments)
+    if here:
+        ran = call(name, *rest)
+        if ran.code != expect:
+            raise Failed(f"{name} {' '.join(rest[:3])} … exit {ran.code}\n{ran.err[-3000:]}")
+        return ran.out if expect == 0 else ran.err
     there = ["ip", "netns", "exec", namespace] if namespace else []
     done = subprocess.run(
         [*there, str(BIN / name), *rest], capture_output=True, text=True, timeout=seconds,
@@ -136,28 +147,35 @@ class Hospital:
     id: str
     home: Path
     agent: Process
+    here: bool = False
 
     def run(self, *arguments: str | Path, **options: Any) -> str:
-        where = {"namespace": self.agent.namespace, **options}
+        where = {"namespace": self.agent.namespace, "here": self.here, **options}
         return command("hospital-agent", *arguments, "--home", self.home, **where)
 
     def json(self, *arguments: str | Path, **options: Any) -> Any:
-        where = {"namespace": self.agent.namespace, **options}
+        where = {"namespace": self.agent.namespace, "here": self.here, **options}
         return as_json("hospital-agent", *arguments, "--home", self.home, **where)
 
 
 class Deployment:
     """A coordinator's side with its processes, and hospitals as they join.
 
-    With ``hosts`` the coordinator's side and each hospital run on a host of their own.
+    With ``hosts`` the coordinator's side and each hospital run on a host of their own. Commands
+    that end run in this process if ``here``.
     """
 
     def __init__(
-        self, folder: Path, task: str = "heart-disease", hosts: Hosts | None = None
+        self,
+        folder: Path,
+        task: str = "heart-disease",
+        hosts: Hosts | None = None,
+        *,
+        here: bool = False,
     ) -> None:
         self.folder, self.task, self.home = folder, task, folder / "consortium"
         self.port, self.superlink_port = free_port(), free_port()
-        self.hosts = hosts
+        self.hosts, self.here = hosts, here
         self.host = hosts.addresses[COORDINATOR] if hosts else "localhost"
         own = hosts.namespace(COORDINATOR) if hosts else None
         self.url = f"https://{self.host}:{self.port}"
@@ -195,10 +213,12 @@ class Deployment:
     # the coordinator's side
 
     def run(self, *arguments: str | Path, **options: Any) -> str:
-        return command("consortium", *arguments, "--home", self.home, **options)
+        where = {"here": self.here, **options}
+        return command("consortium", *arguments, "--home", self.home, **where)
 
     def json(self, *arguments: str | Path, **options: Any) -> Any:
-        return as_json("consortium", *arguments, "--home", self.home, **options)
+        where = {"here": self.here, **options}
+        return as_json("consortium", *arguments, "--home", self.home, **where)
 
     def processes(self) -> list[Process]:
         agents = [hospital.agent for hospital in self.hospitals.values()]
@@ -221,7 +241,7 @@ class Deployment:
             id, ["hospital-agent", "start", "--home", home, "--health-port", "0"],
             self.folder / "logs" / id, namespace=self.hosts.namespace(id) if self.hosts else None,
         )  # fmt: skip
-        hospital = Hospital(id, home, agent)
+        hospital = Hospital(id, home, agent, self.here)
         hospital.run("enrol", self.url, invited["token"])
         self.run("institution", "approve", id, "--yes")
         self.hospitals[id] = hospital
@@ -324,10 +344,10 @@ def port_open(port: int) -> bool:
 
 @contextmanager
 def deployment(
-    folder: Path, task: str = "heart-disease", hosts: Hosts | None = None
+    folder: Path, task: str = "heart-disease", hosts: Hosts | None = None, *, here: bool = False
 ) -> Iterator[Deployment]:
     """A deployment that is ended, whatever happens."""
-    made = Deployment(folder, task, hosts)
+    made = Deployment(folder, task, hosts, here=here)
     try:
         yield made
     except BaseException:

@@ -275,7 +275,7 @@ class Faulty:
 @contextmanager
 def faulty(folder: Path, task: str = "breast-cancer") -> Iterator[Faulty]:
     """A founded deployment, its agents connected."""
-    with deployment(folder, task) as made, Forwarder(made.port) as cable:
+    with deployment(folder, task, here=True) as made, Forwarder(made.port) as cable:
         found = Faulty(made, cable)
         found.found()
         try:
