@@ -10,7 +10,9 @@ that tries a round again in which this hospital has revealed.
 At every step it compares: the newest head with its own (a consistency proof), the other members'
 signed heads with its own blocks, and the cosignatures in its own name with those that it stored. A
 second history is kept as evidence; a cosignature that is not its own stops it, for that means that
-a clone, or a later self of which a backup knows nothing, signs with the same key.
+a clone, or a later self of which a backup knows nothing, signs with the same key. It then signs the
+newest block that it had signed once more, at another time: the other one finds a line that it
+never stored, and stops too.
 """
 
 import time
@@ -88,6 +90,7 @@ class Witness:
         self._view = ReplicaView(folder, api.fetch)
         self._replica = self._view.replica
         self._released = -1  # by this process: repeats are harmless, and cost time
+        self._warned = False
 
     def step(self) -> int:
         """Follows the ledger to its newest block, co-signing each; returns the height reached.
@@ -100,6 +103,13 @@ class Witness:
             MemberStopped: if this hospital's key must not sign any more.
             LedgerError, ConsortiumError, AgentError: if a block does not hold; it is not signed.
         """
+        try:
+            return self._follow()
+        except MemberStopped:
+            self._warn()
+            raise
+
+    def _follow(self) -> int:
         self._take_keys()
         newest = self._api.newest()
         known = self._replica.height()
@@ -293,6 +303,23 @@ class Witness:
             self._keep(checkpoint, (line,), what, by_own_key=True)
             self._replica.stop(key.key_id, what)
             raise MemberStopped(what, _KEYS_ROTATED)
+
+    def _warn(self) -> None:
+        """Shows whoever else holds this key that there are two of them: see the module."""
+        name, key = self._folder.institution, self._folder.keys[Role.COSIGN]
+        lines = {} if self._warned else self._replica.own_lines()
+        if not lines:
+            return
+        height = max(lines)
+        text = self._replica.block(height).checkpoint.text()
+        try:
+            signed = verify_cosignature(lines[height], name, key.public, text)
+            now = max(int(time.time()), signed + 1)
+            self._api.send_cosignature(height, cosign(name, key, text, now))
+        except CosignatureConflict:  # it is kept, and shown
+            self._warned = True
+        except LedgerError:  # that block was signed with the key before
+            self._warned = True
 
     def _stopped(self) -> str | None:
         return self._replica.stopped(self._folder.keys[Role.COSIGN].public.key_id)

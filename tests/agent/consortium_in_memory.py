@@ -35,6 +35,7 @@ from ledger.block import Block
 from ledger.chain import Chain
 from ledger.content import Weights, digest, model_hash
 from ledger.entry import Entry, assemble, record_signature, sign_record
+from ledger.errors import CosignatureConflict
 from ledger.keys import KeyRing, Role
 from ledger.membership import change_digest
 from ledger.merkle import consistency_proof
@@ -112,7 +113,12 @@ class Api:
 
     def send_cosignature(self, height: int, line: str) -> None:
         self.sent.append((height, line))
-        self.cosignatures.setdefault(height, {})[SignatureLine.parse(line).name] = line
+        first = self.cosignatures.setdefault(height, {}).setdefault(
+            SignatureLine.parse(line).name, line
+        )
+        if first != line:
+            self.conflicts.append((height, line))
+            raise CosignatureConflict("another cosignature stands on that block", "")
 
     def fetch(self, kind: str, name: str) -> bytes:
         return self.content[kind, name]

@@ -1,11 +1,13 @@
 """What a hospital co-signs, what it never does, and what it answers when asked again."""
 
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx
 import pytest
@@ -664,12 +666,13 @@ def test_its_own_cosignature_that_it_did_not_make_stops_it_for_good(
     four.api.cosignatures = {h: dict(ls) for h, ls in four.api.cosignatures.items() if h < 3}
     for height, line in replica_of(four).own_lines().items():
         four.api.cosignatures[height][ONE] = line  # nothing shows it any more
-    sent = len(four.api.sent)
+    sent, newest = len(four.api.sent), max(replica_of(four).own_lines())
     four.witnesses.clear()
     for _ in range(2):
         with pytest.raises(MemberStopped):
             four.witness(ONE).step()
-    assert len(four.api.sent) == sent
+    # Nothing but the warning, over what it had signed before.
+    assert [height for height, _ in four.api.sent[sent:]] == [newest]
     assert [head.lines[-1].split()[1] for _, head, _ in evidence_of(four)] == [ONE]
 
 
@@ -726,9 +729,26 @@ def test_a_restored_copy_is_stopped(four: Consortium, tmp_path: Path, height: in
             four.witness(ONE).step()
         for lines in four.api.cosignatures.values():
             lines.pop(ONE, None)  # hidden from then on
-    assert set(four.api.sent) == before
-    # It follows, and signs nothing.
+    assert {at for at, _ in set(four.api.sent) - before} == {height}  # the warning
+    # It follows, and signs nothing new.
     assert max(replica_of(four).own_lines(), default=0) <= height
+
+
+def test_whoever_is_stopped_warns_the_other_who_stops_too(four: Consortium, tmp_path: Path) -> None:
+    """The clone was faster, and has seen nothing strange: it would go on for good."""
+    clone = HospitalFolder(Path(shutil.copytree(four.folders[ONE].path, tmp_path / "clone")))
+    four.propose([four.erasure("two")])
+    with mock.patch("hospital_agent.witness.time.time", return_value=time.time() + 5):
+        other = Witness(clone, four.api)
+        assert other.step() == 2
+    with pytest.raises(MemberStopped):
+        four.witness(ONE).step()
+    with pytest.raises(MemberStopped):
+        other.step()
+    for each in (four.witness(ONE), other):  # once: nobody signs on and on
+        with pytest.raises(MemberStopped):
+            each.step()
+    assert len(four.api.conflicts) == 2
 
 
 def test_a_lost_copy_is_stopped(four: Consortium) -> None:

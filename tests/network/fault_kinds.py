@@ -280,7 +280,7 @@ def a_changed_bundle_is_refused(site: Faulty) -> None:
 
 
 def a_clone_is_stopped(site: Faulty) -> None:
-    """A copied folder: its node is refused while the first is online; who sees the other stops.
+    """A copied folder: its node is refused while the first is online; both of them stop signing.
 
     The clone signs a block before the first does, which then finds its own key's signature there.
     """
@@ -304,7 +304,9 @@ def a_clone_is_stopped(site: Faulty) -> None:
             until(lambda: time.time() > second + 1.1, 5, "another second")
             os.killpg(clone.pid, signal.SIGCONT)
             until(lambda: name in site.cosigners(), 60, "the clone signs")
-        until(lambda: '"witness: MemberStopped"' in first.agent.text(), 60, "the first stops")
+        for each in (first.agent, clone):
+            until(lambda e=each: '"witness: MemberStopped"' in e.text(), 60, f"{each.name} stops")  # type: ignore[misc]
+        assert site.conflicts()
         for number in (1, 2):
             assert absences(site.await_result(job, number)) == [(name, "train", "NoAnswer")]
         site.await_end(job)
