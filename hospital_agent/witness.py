@@ -89,7 +89,9 @@ class Witness:
         self._approvals = Approvals(folder.path / "approvals.sqlite")
         self._view = ReplicaView(folder, api.fetch)
         self._replica = self._view.replica
-        self._released = -1  # by this process: repeats are harmless, and cost time
+        # By this process: repeats are harmless, and cost time.
+        self._released = -1
+        self._taken = -1  # the API has this hospital's cosignature
         self._warned = False
 
     def step(self) -> int:
@@ -114,7 +116,10 @@ class Witness:
         newest = self._api.newest()
         known = self._replica.height()
         self._check_extends(newest, known)
-        for height in range(max(known, 0), newest.height + 1):
+        first = self._first_to_fetch(newest, known)
+        taken, self._taken = first - 1, -1  # if this step fails, the next one looks again
+        seen: tuple[int, list[str]] = (-1, [])
+        for height in range(first, newest.height + 1):
             block, lines = self._api.block(height)
             self._check_own_lines(block.checkpoint, lines)
             if height:
@@ -136,13 +141,28 @@ class Witness:
                 self._released = height
             if line is not None and not self._stopped():
                 self._send(height, line)
-        self._keep_certificate()
+                taken = height
+                lines = [*lines, line]
+            seen = height, lines
+        self._keep_certificate(seen)
         self._compare_heads()
         self._take_keys()
         self._check_enrolled()
+        self._taken = taken
         if stopped := self._stopped():
             raise MemberStopped(stopped, _KEYS_ROTATED)
         return self._replica.height()
+
+    def _first_to_fetch(self, newest: Checkpoint, known: int) -> int:
+        """The block after the one that the API has this hospital's cosignature on; else that one.
+
+        If the API's is another at that height, it is fetched again: for evidence.
+        """
+        if not 0 <= known == self._taken:
+            return max(known, 0)
+        if newest.height == known and newest != self._view.refresh().checkpoint:
+            return known
+        return known + 1
 
     # one block
 
@@ -361,17 +381,21 @@ class Witness:
             if 0 <= height <= chain.header.height:
                 self._check_own_lines(self._replica.block(height).checkpoint, [line])
 
-    def _keep_certificate(self) -> None:
+    def _keep_certificate(self, seen: tuple[int, list[str]]) -> None:
+        """Keeps what makes the newest block final; ``seen``: the last one looked at, its lines."""
         height = self._replica.height()
         if height < 0 or self._replica.certificate(height):
             return
-        chain = self._view.refresh()
-        _, lines = self._api.block(height)
+        chain, (at, lines) = self._view.refresh(), seen
+        if at != height:
+            _, lines = self._api.block(height)
+            self._check_own_lines(chain.checkpoint, lines)
+        lines = sorted(set(lines))
         try:
             check_quorum(chain.membership, chain.checkpoint, lines)
         except LedgerError:
             return  # not final yet
-        self._replica.keep_certificate(height, sorted(lines))
+        self._replica.keep_certificate(height, lines)
 
     def _keep(
         self, checkpoint: Checkpoint, lines: tuple[str, ...], what: str, *, by_own_key: bool = False

@@ -359,16 +359,21 @@ class LedgerStore:
 
     def member_heads(self) -> list[MemberHead]:
         """The newest checkpoint that each institution co-signed, by name."""
-        newest = schema.cosignatures
+        lines, blocks = schema.cosignatures, schema.blocks
+        newest = (
+            select(lines.c.institution, func.max(lines.c.height).label("height"))
+            .group_by(lines.c.institution)
+            .subquery()
+        )
         query = (
-            select(
-                newest.c.institution, newest.c.line, schema.blocks.c.checkpoint,
-                schema.blocks.c.signature,
+            select(lines.c.institution, lines.c.line, blocks.c.checkpoint, blocks.c.signature)
+            .join(blocks, blocks.c.height == lines.c.height)
+            .join(
+                newest,
+                (newest.c.institution == lines.c.institution) & (newest.c.height == lines.c.height),
             )
-            .join(schema.blocks, schema.blocks.c.height == newest.c.height)
-            .distinct(newest.c.institution)
-            .order_by(newest.c.institution, newest.c.height.desc())
-        )  # fmt: skip
+            .order_by(lines.c.institution)
+        )
         with self._engine.connect() as connection:
             return [
                 MemberHead(r.institution, Checkpoint.parse(r.checkpoint), r.signature, r.line)

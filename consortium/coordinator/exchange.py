@@ -125,19 +125,20 @@ class _Exchange:
 
     def run(self) -> None:
         self._look()
-        looked, pause = time.monotonic(), _FASTEST_POLL_S
+        looked = came = time.monotonic()
         while self._waiting and time.monotonic() - self._begun < self._asked.seconds:
             if self._asked.stopped():
                 raise Interrupted("stopped", "start again with the same --home; nothing is lost")
             arrived = list(self._grid.pull_messages(list(self._sent))) if self._sent else []
             if arrived:
                 self._take(arrived)
+                came = time.monotonic()
             if time.monotonic() - looked > _LOOK_S:
                 self._look()
                 looked = time.monotonic()
-            pause = _FASTEST_POLL_S if arrived else min(pause * 1.5, _SLOWEST_POLL_S)
             if self._waiting:
-                time.sleep(pause)
+                quiet = (time.monotonic() - came) / 8  # a look costs, and is never much too late
+                time.sleep(min(max(_FASTEST_POLL_S, quiet), _SLOWEST_POLL_S))
 
     def _take(self, arrived: list[Message]) -> None:
         replies = []

@@ -175,15 +175,12 @@ def _run_job(
         view, keys, job, wait_final, lambda progress: watch("", progress), stop.is_set
     )
     watch("Starting Flower's simulation engine", None)
-    ready: list[float] = []
     make = type(hospitals[0])
-    run_rounds(
+    first_round, rounds_done = run_rounds(
         strategy,
         make.client_app([hospital.path for hospital in hospitals], options.cheat, cheater),
         len(hospitals),
-        lambda: ready.append(time.monotonic()),
     )
-    rounds_done = time.monotonic()
     watch("Comparing what each hospital gained", None)
     released = released_model(view, job, view.results(job.job))
     outcome = job_outcome(view, job, released, hospitals, options.compare_nonprivate)
@@ -193,5 +190,5 @@ def _run_job(
         exported = export_ledger(snapshot, COORDINATOR, keys[Role.RECORD], out)
     verified = verify_export(exported.folder, pinned=view.ledger)
     now = time.monotonic()
-    seconds = Seconds(ready[0] - started, rounds_done - ready[0], now - started)
+    seconds = Seconds(first_round - started, rounds_done - first_round, now - started)
     return DemoResult(options, job, outcome, exported.folder, verified, seconds, cheater)

@@ -6,9 +6,9 @@ needs a SuperLink of its own; only this module knows which is used.
 
 import logging
 import os
+import time
 import warnings
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
@@ -33,11 +33,11 @@ def run_rounds(
     strategy: ProofOfLearning,
     client_app: Any,
     hospitals: int,
-    on_ready: Callable[[], None],
-) -> None:
+) -> tuple[float, float]:
     """Runs all of a job's remaining rounds and ends the job.
 
-    ``on_ready`` is called once the engine's nodes are there.
+    Returns when the first round began, the engine's workers not yet there, and when the job had
+    ended, the engine still running (both monotonic).
 
     Raises:
         SimulationFailed: if the engine did not come to the end.
@@ -47,15 +47,15 @@ def run_rounds(
     for name in ("flwr", "ray"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     failures: list[BaseException] = []
-    finished: list[bool] = []
+    times: list[float] = []
     server_app = ServerApp()
 
     @server_app.main()
     def main(grid: Grid, context: Context) -> None:
         try:
-            on_ready()
+            times.append(time.monotonic())
             strategy.start(grid, ArrayRecord())
-            finished.append(True)
+            times.append(time.monotonic())
         except BaseException as error:
             failures.append(error)
             raise
@@ -79,11 +79,12 @@ def run_rounds(
             )
     except Exception as error:
         _raise_known(failures, error)
-    if failures or not finished:
+    if failures or len(times) < 2:
         _raise_known(failures, None)
+    return times[0], times[1]
 
 
-def _raise_known(failures: list[BaseException], engine: Exception | None) -> None:
+def _raise_known(failures: list[BaseException], engine: Exception | None) -> NoReturn:
     for failure in failures:
         if isinstance(failure, ConsortiumError | LedgerError):
             raise failure

@@ -436,6 +436,7 @@ def test_a_header_of_another_epoch_at_a_signed_height_is_refused(
     four.add(four.result()[0])
     block = four.api.blocks[-1]
     four.api.blocks[-1] = replace(block, header=replace(block.header, epoch=1))
+    four.witnesses.clear()  # which would not fetch it again
     with pytest.raises((ForkRefused, LedgerError)):
         four.witness(ONE).step()
 
@@ -643,6 +644,7 @@ def in_the_answer_to_its_own(four: Consortium) -> None:
         raise CosignatureConflict("another cosignature stands on that block", "")
 
     four.api.send_cosignature = refuse  # type: ignore[method-assign]
+    four.witnesses.clear()  # which would not send it again
 
 
 SHOWN = [
