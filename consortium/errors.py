@@ -46,6 +46,14 @@ class TokenInvalid(ConsortiumError):
     """A token shown to the API does not hold."""
 
 
+class TokenUnknown(ConsortiumError):
+    """No person's token has this id."""
+
+
+class RoleForbidden(ConsortiumError):
+    """The caller's role does not allow this request."""
+
+
 class NotFinal(ConsortiumError):
     """A block did not become final within its time."""
 

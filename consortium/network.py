@@ -1,7 +1,9 @@
-"""``HOME/coordinator/network.sqlite``: invitations, enrolments and transport keys, always synced.
+"""``HOME/coordinator/network.sqlite``: what the network side keeps, always synced.
+
+Invitations, enrolments, transport keys, offers, and the tokens of people.
 
 Small, and used beside a running `consortium serve` by the commands that people type: each opens it
-for one transaction. Nothing secret stands in it; of an invitation's secret only the SHA-256.
+for one transaction. Nothing secret stands in it; of a token's secret only the SHA-256.
 """
 
 import sqlite3
@@ -26,6 +28,10 @@ _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS offers (
         institution TEXT NOT NULL, task TEXT NOT NULL, patients INTEGER NOT NULL,
         PRIMARY KEY (institution, task)
+    ) STRICT""",
+    """CREATE TABLE IF NOT EXISTS access_tokens (
+        id TEXT PRIMARY KEY, secret TEXT NOT NULL UNIQUE, name TEXT NOT NULL, role TEXT NOT NULL,
+        created INTEGER NOT NULL, expires INTEGER NOT NULL, revoked INTEGER
     ) STRICT""",
 )
 

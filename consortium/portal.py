@@ -51,7 +51,7 @@ def run_portal(home: Path, port: int, host: str = HOST) -> None:
     opened = attached_ledger if os.environ.get("DATABASE_URL") else open_ledger
     try:
         with _stoppable(), opened(home) as (local, store):
-            app = create_app(store, local.content, local.models, reader_token=token)
+            app = create_app(store, local.content, local.models, portal_token=token)
             with _loopback_api(app) as url, _streamlit(host, port, url, token) as child:
                 _wait_healthy(child, host, port)
                 print(f"http://{host}:{port}", flush=True)

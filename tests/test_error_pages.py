@@ -107,7 +107,9 @@ def test_the_index_lists_every_page_once() -> None:
     assert sorted(listed) == [path.stem for path in pages()]
 
 
-@pytest.mark.parametrize("page", ["operate.md", "architecture.md", "privacy.md", "recovery.md"])
+@pytest.mark.parametrize(
+    "page", ["api.md", "operate.md", "architecture.md", "privacy.md", "recovery.md"]
+)
 def test_links_of_the_docs_lead_somewhere(page: str) -> None:
     _check_links(ROOT / "docs" / page)
 
@@ -124,7 +126,7 @@ def test_commands_named_on_the_pages_exist() -> None:
     modules = {"consortium": "consortium.cli.main", "hospital-agent": "hospital_agent.cli.main"}
     programs = {name: importlib.import_module(path).app for name, path in modules.items()}
     named = re.compile(r"`(consortium|hospital-agent)((?: [a-z][a-z-]*)+)")
-    for path in (*pages(), ROOT / "docs" / "operate.md"):
+    for path in (*pages(), ROOT / "docs" / "operate.md", ROOT / "docs" / "api.md"):
         for program, words in named.findall(path.read_text()):
             command: object = get_command(programs[program])
             for word in words.split():

@@ -1,26 +1,26 @@
 """The HTTP API, version 1: what witnesses need, and what the portal reads.
 
-Every request carries a token: an institution's own (`consortium.api.tokens`), or the reader's
-token that `consortium portal` makes for its own run. Institutions read everything that members
-share, updates included; the reader sees the ledger and models, and writes nothing.
+Every request carries a token: an institution's own (`consortium.api.tokens`), a person's
+(`consortium.access`), or the one that `consortium portal` makes for its own run. Institutions read
+everything that members share, updates included; people read the ledger and what it says, and write
+nothing. Each route says beside itself whom it is for (`consortium.api.callers`).
 """
 
-import hmac
 import json
 import pathlib
 import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import Body, Depends, FastAPI, Header, Path, Query, Response
+from fastapi import Body, Depends, FastAPI, Path, Query, Response
 
+from consortium.access import AccessTokens
+from consortium.api.callers import EVERYONE, MEMBERS, MODELS, Callers
 from consortium.api.changes import changes_router
 from consortium.api.enrolment import LedgerSite, enrolment_router, transport_router
 from consortium.api.jobs import jobs_router
 from consortium.api.problems import add_problems
-from consortium.api.tokens import check_token
 from consortium.api.wire import block_to_wire, membership_to_wire
-from consortium.errors import TokenInvalid
 from consortium.models import ModelStore
 from ledger.changes import Changes
 from ledger.content import ContentStore
@@ -32,14 +32,11 @@ from ledger.errors import (
     LedgerMissing,
     RecordInvalid,
 )
-from ledger.membership import Membership
 from ledger.merkle import leaf_hash
 from ledger.note import SignatureLine, SignedHead
 from ledger.prove import prove
-from ledger.records import MemberForm
 from ledger.store import LedgerStore
 
-READER = "reader"
 MOST_BLOCKS = 100
 MOST_SUBMITTED = 1_000_000
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -49,37 +46,23 @@ def create_app(
     store: LedgerStore,
     content: ContentStore,
     models: ModelStore,
-    reader_token: str | None = None,
+    portal_token: str | None = None,
     on_change: Callable[[], None] = lambda: None,
     home: pathlib.Path | None = None,
     changes: Changes | None = None,
 ) -> FastAPI:
-    """The API over one ledger. Without ``reader_token`` only institutions get in.
+    """The API over one ledger. ``portal_token`` lets the local portal in, to read.
 
     ``on_change`` is called after every submission and every cosignature. With the coordinator's
-    ``home`` those who are invited can enrol, and members hand in transport keys; with ``changes``
-    they are told when there is something to look at.
+    ``home`` people get in with their tokens, those who are invited can enrol, and members hand in
+    transport keys; with ``changes`` they are told when there is something to look at.
     """
     app = FastAPI(title="MedPoLe", version="1", docs_url=None, redoc_url=None)
 
-    def caller(authorization: Annotated[str, Header()] = "") -> str:
-        token = authorization.removeprefix("Bearer ")
-        if reader_token is not None and hmac.compare_digest(token.encode(), reader_token.encode()):
-            return READER
-        chain = store.chain()
-        try:
-            return check_token(token, chain.ledger, _readers(chain.upcoming))
-        except TokenInvalid:
-            # Until a change of the membership is final, those before it still co-sign.
-            return check_token(token, chain.ledger, _readers(chain.membership))
-
-    def institution(who: Annotated[str, Depends(caller)]) -> str:
-        if who == READER:
-            raise TokenInvalid("this is for institutions only", "use an institution's own token")
-        return who
-
-    anyone = [Depends(caller)]
-    members = [Depends(institution)]
+    callers = Callers(store, AccessTokens(home) if home else None, portal_token)
+    caller, institution = callers.only(EVERYONE), callers.only(MEMBERS)
+    anyone, members = [Depends(caller)], [Depends(institution)]
+    readers_of_models = [Depends(callers.only(MODELS))]
 
     @app.get("/v1/ledger/head", dependencies=anyone)
     def head() -> dict[str, Any]:
@@ -194,7 +177,7 @@ def create_app(
     def content_of(digest: str) -> Response:
         return Response(content.get(_digest(digest)), media_type="application/octet-stream")
 
-    @app.get("/v1/models/{name}", dependencies=anyone)
+    @app.get("/v1/models/{name}", dependencies=readers_of_models)
     def model(name: str) -> Response:
         data = models.path(_digest(name)).read_bytes()
         return Response(data, media_type="application/octet-stream")
@@ -207,11 +190,6 @@ def create_app(
         app.include_router(jobs_router(home, store, institution, caller))
     add_problems(app)
     return app
-
-
-def _readers(membership: Membership) -> dict[str, MemberForm]:
-    """Who gets in: a suspended institution still follows the ledger."""
-    return {**membership.suspended, **membership.members}
 
 
 def _summary(store: LedgerStore, height: int) -> dict[str, Any]:

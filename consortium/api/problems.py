@@ -11,6 +11,7 @@ from consortium.errors import (
     InvitationRevoked,
     InvitationUnknown,
     InvitationUsed,
+    RoleForbidden,
     StateFailed,
     TokenInvalid,
 )
@@ -25,6 +26,7 @@ from ledger.errors import (
 _STATUS: dict[type[Exception], int] = {
     TokenInvalid: 401,
     InvitationUnknown: 401,
+    RoleForbidden: 403,
     InvitationUsed: 403,
     InvitationExpired: 403,
     InvitationRevoked: 403,

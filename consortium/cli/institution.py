@@ -4,16 +4,15 @@ Nothing here makes a member by itself: the members' people approve (`hospital-ag
 approve`), or, before there is a ledger, the founders sign the genesis.
 """
 
-import re
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from consortium.cli.duration import seconds, when
 from consortium.cli.home import HomeOption, home_path
 from consortium.cli.output import Format, print_json, print_result
 
@@ -90,7 +89,7 @@ def invite(
     from consortium.invitations import NO_CA, Invitations
     from consortium.tls import address
 
-    lifetime = _seconds(expires)
+    lifetime = seconds(expires)
     path = home_path(home)
     reached, ca = address(path, url)
     fingerprint, founder = _site(path, institution)
@@ -136,7 +135,7 @@ def invitations(
             "title": one.title,
             "as": "founder" if one.founder else "member",
             "state": one.state(now),
-            "expires": _when(one.expires),
+            "expires": when(one.expires),
         }
         for one in found.all()
     ]
@@ -155,7 +154,7 @@ def pending(home: HomeOption = None, format: FormatOption = Format.TABLE) -> Non
         {
             "institution": invitation.institution,
             "title": invitation.title,
-            "enrolled": _when(invitation.used or 0),
+            "enrolled": when(invitation.used or 0),
             "state": invitation.state(0),
             "keys": " ".join(f"{k} {v}" for k, v in _fingerprints(enrolment).items()),
         }
@@ -244,22 +243,6 @@ def _fingerprints(enrolment: "Enrolment") -> dict[str, str]:
 
     keys = {str(role): enrolment.form.key(role).key_id for role in Role}
     return keys | {"transport": transport_id(enrolment.transport)}
-
-
-def _seconds(text: str) -> int:
-    from consortium.errors import OptionInvalid
-
-    units = {"m": 60, "h": 3600, "d": 86400}
-    if (
-        not re.fullmatch(r"[1-9][0-9]{0,3}[mhd]", text)
-        or (seconds := int(text[:-1]) * units[text[-1]]) > 90 * units["d"]
-    ):
-        raise OptionInvalid(f"--expires is {text[:20]!r}", "give 30m, 12h or 7d; at most 90d")
-    return seconds
-
-
-def _when(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _print_rows(rows: list[dict[str, str]], format: Format) -> None:

@@ -17,6 +17,7 @@ from consortium.cli import (
     ledger,
     superlink,
     tls,
+    token,
 )
 from consortium.cli.home import HomeOption, home_path
 from consortium.cli.output import Format, print_json
@@ -36,6 +37,7 @@ app.add_typer(institution.policy_app, name="policy")
 app.add_typer(database.app, name="db")
 app.add_typer(job.app, name="job")
 app.add_typer(tls.app, name="tls")
+app.add_typer(token.app, name="token")
 founding.register(app)
 superlink.register(app)
 events.register(app)
