@@ -123,7 +123,7 @@ def create_draft_app(home: Path) -> FastAPI:
     app = FastAPI(title="MedPoLe", version="1", docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(enrolment_router(home, DraftSite(home)))
 
-    @app.api_route("/{path:path}", methods=["GET", "POST", "PUT"])
+    @app.api_route("/{path:path}", methods=["GET", "POST", "PUT"], include_in_schema=False)
     def later(path: str) -> None:
         raise LedgerMissing("the ledger has not begun", "try again once all founders have signed")
 

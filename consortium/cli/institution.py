@@ -139,7 +139,7 @@ def invitations(
         }
         for one in found.all()
     ]
-    _print_rows(rows, format)
+    _print_rows(rows, format, "no invitations: consortium institution invite")
 
 
 @app.command()
@@ -160,7 +160,7 @@ def pending(home: HomeOption = None, format: FormatOption = Format.TABLE) -> Non
         }
         for invitation, enrolment in Invitations(home_path(home)).enrolments()
     ]
-    _print_rows(rows, format)
+    _print_rows(rows, format, "nobody has enrolled: see consortium institution invitations")
 
 
 @app.command()
@@ -245,12 +245,14 @@ def _fingerprints(enrolment: "Enrolment") -> dict[str, str]:
     return keys | {"transport": transport_id(enrolment.transport)}
 
 
-def _print_rows(rows: list[dict[str, str]], format: Format) -> None:
+def _print_rows(rows: list[dict[str, str]], format: Format, empty: str) -> None:
     if format is Format.JSON:
         print_json(rows)
         return
     for row in rows:
         print("  ".join(row.values()))
+    if not rows:
+        print(empty)
 
 
 @app.command()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import consortium.rounds.checks
@@ -143,6 +144,7 @@ class FakeApi:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeApi], None]:
+    st.cache_data.clear()  # by the head's hash, which is made up, and the same in every test
     monkeypatch.setenv("MEDPOLE_API_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("MEDPOLE_API_TOKEN", "token")
     return lambda api: monkeypatch.setattr("ui.snapshot._client", lambda url, token: api)
