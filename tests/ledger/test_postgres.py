@@ -197,6 +197,7 @@ def test_killed_with_its_keeper_too(postgres_home: Path) -> None:
 def test_everything_killed_at_once(postgres_home: Path) -> None:
     process, pid = coordinator(postgres_home)
     keeping = psutil.Process(pid).parent()
+    keeping.suspend()  # else it ends the server in order, if it is faster than we are
     for victim in (process, keeping, *keeping.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):  # gone with the one before it
             victim.kill()

@@ -180,7 +180,7 @@ def test_the_api_refuses_whoever_has_no_token(portal: Portal) -> None:
 
 
 def test_the_reader_gets_no_updates(portal: Portal) -> None:
-    assert portal.get(f"/v1/content/{'0' * 64}").status_code == 401
+    assert portal.get(f"/v1/content/{'0' * 64}").status_code == 403
 
 
 def test_blocks_are_listed_with_what_they_are_about(portal: Portal) -> None:
