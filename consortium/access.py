@@ -6,15 +6,14 @@ to be taken back at any moment. Nobody's role lets anybody decide for a member: 
 ledger is signed by members' own keys.
 """
 
-import os
 import sqlite3
 import time
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex, token_urlsafe
 
 from consortium.errors import TokenInvalid, TokenUnknown
 from consortium.network import transaction
@@ -70,8 +69,7 @@ class AccessTokens:
 
     def issue(self, name: str, role: Role, lifetime_s: int = LIFETIME_S) -> tuple[AccessToken, str]:
         """A new token for a person, and its text: the only time that it is to be had."""
-        now, id = int(self._clock()), os.urandom(4).hex()
-        secret = urlsafe_b64encode(os.urandom(32)).rstrip(b"=").decode()
+        now, id, secret = int(self._clock()), token_hex(4), token_urlsafe(32)
         token = AccessToken(id, name, role, now, now + lifetime_s, None)
         with transaction(self._home) as connection:
             connection.execute(

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from consortium.errors import HomeMismatch
+from consortium.state import replace_file
 from ledger.content import ContentStore
 from ledger.errors import HomeInUse, HomeInvalid
 from ledger.keys import KeyRing
@@ -116,18 +117,8 @@ class Home:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Replaces a file durably: the old or the new content, never half of it."""
-    partial = path.with_name(f".{path.name}.new")
-    with partial.open("w") as file:
-        file.write(json.dumps(content, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    """Replaces a file of JSON durably."""
+    replace_file(path, json.dumps(content, indent=2).encode() + b"\n")
 
 
 @contextmanager

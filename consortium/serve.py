@@ -9,7 +9,6 @@ the same socket. The home's lock is taken for the ledger only: until then people
 (`consortium genesis`) take turns with it.
 """
 
-import fcntl
 import logging
 import os
 import signal
@@ -29,6 +28,7 @@ from consortium.api.app import create_app
 from consortium.api.enrolment import create_draft_app
 from consortium.coordinator.sequencing import Sequencing
 from consortium.coordinator.view import StoreView
+from consortium.daemon import alone
 from consortium.errors import PortInUse
 from consortium.founding import founding, is_draft, take_signatures
 from consortium.home import Home
@@ -54,7 +54,9 @@ def serve(home: Path, port: int | None, host: str = HOST) -> None:
     with ExitStack() as stack:
         # The ledger before the socket: of two processes one is refused before it takes any.
         opened = None if is_draft(home) else stack.enter_context(open_ledger(home))
-        stack.enter_context(_only_server(home))
+        # While there is no ledger the home's lock is not held; this one is, from start to end.
+        served = HomeInUse(f"another process serves {home}", "stop it, or use that one")
+        stack.enter_context(alone(home / ".serve.lock", served))
         listening, url = stack.enter_context(_listening(home, port, host))
         if opened is not None:
             _serve_ledger(*opened, listening, url)
@@ -114,20 +116,6 @@ def _opened_when_free(stack: ExitStack, home: Path) -> tuple[Home, LedgerStore]:
             if time.monotonic() > deadline:
                 raise
             time.sleep(_DRAFT_WATCH_S)
-
-
-@contextmanager
-def _only_server(home: Path) -> Iterator[None]:
-    """While there is no ledger the home's lock is not held; this one is, from start to end."""
-    lock = os.open(home / ".serve.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HomeInUse(f"another process serves {home}", "stop it, or use that one") from None
-        yield
-    finally:
-        os.close(lock)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""State in SQLite beside the ledger: what is acknowledged is on the disk, its folder included."""
+"""State beside the ledger, in SQLite or a file: what is acknowledged is on the disk for good."""
 
 import os
 import sqlite3
@@ -36,3 +36,18 @@ def transaction(path: Path, schema: Sequence[str] = ()) -> Iterator[sqlite3.Conn
             f"{path.name} cannot be read or written ({error})",
             f"free space on the disk, or make {path.parent} writable to this account",
         ) from None
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replaces a file durably: the old or the new content, never half of it."""
+    partial = path.with_name(f".{path.name}.new")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from consortium.errors import OptionInvalid, TlsInvalid, TlsMissing
+from consortium.state import replace_file
 from ledger.keys import write_private
 
 LONGEST_DAYS = 825
@@ -125,11 +126,11 @@ def make_tls(home: Path, hosts: list[str], days: int = LONGEST_DAYS) -> Tls:
     else:  # killed before it was written: nobody has pinned anything yet
         ca_key = _open_key(folder / "ca.key", make=True)
         ca = _ca_certificate(ca_key)
-        _write(folder / "ca.pem", ca.public_bytes(Encoding.PEM))
+        replace_file(folder / "ca.pem", ca.public_bytes(Encoding.PEM))
     key = _open_key(folder / "server.key", make=True)
     server = _server_certificate(ca, ca_key, key, names, days)
     chain = server.public_bytes(Encoding.PEM) + ca.public_bytes(Encoding.PEM)
-    _write(folder / "server.pem", chain)
+    replace_file(folder / "server.pem", chain)
     return Tls(folder, ca, server)
 
 
@@ -247,17 +248,3 @@ def _damaged(path: Path, what: str) -> TlsInvalid:
         f"{path} {what}",
         "restore it from your backup; a new CA has to be given to every hospital (docs/operate.md)",
     )
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.new")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -24,6 +24,7 @@ from consortium.rounds.replay import Checked, check_block
 from hospital_agent.approvals import Approvals
 from hospital_agent.enrolment import read_member
 from hospital_agent.errors import (
+    AgentError,
     ClocksDiffer,
     EnrolmentMissing,
     ForkRefused,
@@ -336,10 +337,10 @@ class Witness:
             signed = verify_cosignature(lines[height], name, key.public, text)
             now = max(int(time.time()), signed + 1)
             self._api.send_cosignature(height, cosign(name, key, text, now))
-        except CosignatureConflict:  # it is kept, and shown
+        except LedgerError:  # it is kept and shown, or that block was signed with the key before
             self._warned = True
-        except LedgerError:  # that block was signed with the key before
-            self._warned = True
+        except AgentError:  # not taken, or nobody there: the next step tries again
+            return
 
     def _stopped(self) -> str | None:
         return self._replica.stopped(self._folder.keys[Role.COSIGN].public.key_id)

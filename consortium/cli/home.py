@@ -21,3 +21,17 @@ def home_path(option: Path | None) -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("medpole")
+
+
+def existing_home(option: Path | None) -> Path:
+    """The same, of a home that is there: nothing is made of a mistyped one.
+
+    Raises:
+        HomeInvalid: if there is none.
+    """
+    from ledger.errors import HomeInvalid
+
+    path = home_path(option)
+    if not (path / "home.json").exists():
+        raise HomeInvalid(f"there is no home {path}", "name the coordinator's folder with --home")
+    return path

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from consortium.cli.duration import seconds, when
-from consortium.cli.home import HomeOption, home_path
+from consortium.cli.home import HomeOption, existing_home, home_path
 from consortium.cli.output import Format, print_json, print_result
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def invite(
     from consortium.tls import address
 
     lifetime = seconds(expires)
-    path = home_path(home)
+    path = existing_home(home)
     reached, ca = address(path, url)
     fingerprint, founder = _site(path, institution)
     token = Invitations(path).invite(
@@ -123,7 +123,7 @@ def invitations(
     from consortium.founding import drop_form
     from consortium.invitations import Invitations
 
-    path = home_path(home)
+    path = existing_home(home)
     found = Invitations(path)
     if revoke is not None:
         found.revoke(revoke)
@@ -158,7 +158,7 @@ def pending(home: HomeOption = None, format: FormatOption = Format.TABLE) -> Non
             "state": invitation.state(0),
             "keys": " ".join(f"{k} {v}" for k, v in _fingerprints(enrolment).items()),
         }
-        for invitation, enrolment in Invitations(home_path(home)).enrolments()
+        for invitation, enrolment in Invitations(existing_home(home)).enrolments()
     ]
     _print_rows(rows, format, "nobody has enrolled: see consortium institution invitations")
 
@@ -185,7 +185,7 @@ def approve(
     from consortium.transport import TransportKeys
     from ledger.records import Enrol
 
-    path = home_path(home)
+    path = existing_home(home)
     found = Invitations(path)
     invitation, enrolment = found.enrolment(institution)
     fingerprints = _fingerprints(enrolment)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from consortium.cli.duration import seconds, when
-from consortium.cli.home import HomeOption, home_path
+from consortium.cli.home import HomeOption, existing_home
 from consortium.cli.output import Format, print_json, print_result
 
 app = typer.Typer(help="Tokens by which people read the API.", no_args_is_help=True)
@@ -26,7 +26,6 @@ def issue(
     """
     from consortium.access import PEOPLE, AccessTokens, Role
     from consortium.errors import OptionInvalid
-    from ledger.errors import HomeInvalid
 
     if role not in PEOPLE:
         raise OptionInvalid(
@@ -34,10 +33,7 @@ def issue(
         )
     if not name.strip() or len(name) > 80 or not name.isprintable():
         raise OptionInvalid("the name is empty, too long or not printable", "give 1 to 80 letters")
-    path = home_path(home)
-    if not (path / "home.json").exists():
-        raise HomeInvalid(f"there is no home {path}", "name the coordinator's folder with --home")
-    token, text = AccessTokens(path).issue(name, Role(role), seconds(expires))
+    token, text = AccessTokens(existing_home(home)).issue(name, Role(role), seconds(expires))
     print_result(
         {
             "id": token.id, "name": token.name, "role": str(token.role),
@@ -58,7 +54,7 @@ def list_(home: HomeOption = None, format: FormatOption = Format.TABLE) -> None:
     from consortium.access import AccessTokens
 
     now = time.time()
-    found = AccessTokens(home_path(home)).all()
+    found = AccessTokens(existing_home(home)).all()
     if format is Format.JSON:
         print_json(
             [
@@ -87,5 +83,5 @@ def revoke(
     """
     from consortium.access import AccessTokens
 
-    AccessTokens(home_path(home)).revoke(id)
+    AccessTokens(existing_home(home)).revoke(id)
     print(f"{id} is revoked")

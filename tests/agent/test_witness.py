@@ -753,6 +753,28 @@ def test_whoever_is_stopped_warns_the_other_who_stops_too(four: Consortium, tmp_
     assert len(four.api.conflicts) == 2
 
 
+def test_a_warning_that_is_not_taken_does_not_hide_why_it_stopped(four: Consortium) -> None:
+    path = four.folders[ONE].path / "replica.sqlite"
+    shutil.copy(path, path.with_name("aside"))
+    four.add([four.erasure("two")])
+    shutil.copy(path.with_name("aside"), path)
+    four.witnesses.clear()
+    taken = four.api.send_cosignature
+
+    def refuse(height: int, line: str) -> None:
+        if (height, line) not in four.api.sent:
+            raise ApiUnreachable("the API did not accept it", "")
+
+    four.api.send_cosignature = refuse  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises(MemberStopped):
+            four.witness(ONE).step()
+    four.api.send_cosignature = taken  # type: ignore[method-assign]
+    with pytest.raises(MemberStopped):
+        four.witness(ONE).step()
+    assert len(four.api.conflicts) == 1  # tried again
+
+
 def test_a_lost_copy_is_stopped(four: Consortium) -> None:
     before = set(four.api.sent)
     (four.folders[ONE].path / "replica.sqlite").unlink()

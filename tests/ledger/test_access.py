@@ -186,6 +186,20 @@ def test_the_command_issues_lists_and_revokes(served: Served) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
+    [["token", "list"], ["token", "revoke", "0a1b2c3d"],
+     ["token", "issue", "Ada", "--role", "admin"], ["institution", "pending"],
+     ["institution", "invitations"], ["institution", "approve", "north"],
+     ["institution", "invite", "north", "--title", "North", "--url", "https://localhost"]],
+)  # fmt: skip
+def test_a_mistyped_home_is_not_made(tmp_path: Path, arguments: list[str]) -> None:
+    home = tmp_path / "mistyped"
+    done = CliRunner().invoke(commands, [*arguments, "--home", str(home)])
+    assert type(done.exception).__name__ == "HomeInvalid"
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
     [["Ada", "--role", "institution"], ["Ada", "--role", "boss"], ["", "--role", "admin"],
      ["Ada", "--role", "admin", "--expires", "91d"]],
 )  # fmt: skip

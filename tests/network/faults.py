@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -273,12 +274,21 @@ class Faulty:
 
 
 @contextmanager
-def faulty(folder: Path, task: str = "breast-cancer") -> Iterator[Faulty]:
+def faulty(task: str = "breast-cancer") -> Iterator[Faulty]:
     """A founded deployment, its agents connected."""
-    with deployment(folder, task, here=True) as made, Forwarder(made.port) as cable:
+    with (
+        tempfile.TemporaryDirectory(prefix="mp-", dir="/tmp") as name,
+        deployment(_passable(Path(name)), task, here=True) as made,
+        Forwarder(made.port) as cable,
+    ):
         found = Faulty(made, cable)
         found.found()
         try:
             yield found
         finally:
             found.release_all()
+
+
+def _passable(folder: Path) -> Path:
+    folder.chmod(0o711)  # the database's account passes through
+    return folder

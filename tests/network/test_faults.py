@@ -4,9 +4,7 @@
 each kind: the deployment takes a while to found, and must not be founded by every worker.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import fault_kinds as kinds
 import pytest
@@ -32,11 +30,8 @@ QUIET: list[Callable[[Faulty], None]] = [
 
 @pytest.fixture
 def site() -> Iterator[Faulty]:
-    with tempfile.TemporaryDirectory(prefix="mp-", dir="/tmp") as name:
-        folder = Path(name)
-        folder.chmod(0o711)  # the database's account passes through
-        with faulty(folder) as made:
-            yield made
+    with faulty() as made:
+        yield made
 
 
 @pytest.mark.timeout(900)

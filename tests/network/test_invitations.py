@@ -135,16 +135,16 @@ def test_the_ca_is_made_once_and_the_server_renewed(tmp_path: Path) -> None:
 def test_what_was_cut_off_is_finished_and_what_is_lost_is_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = tls_module._write
+    real = tls_module.replace_file
 
     def killed(path: Path, data: bytes) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tls_module, "_write", killed)
+        patch.setattr(tls_module, "replace_file", killed)
         assert call("consortium", "tls", "make", "a.org", "--home", tmp_path).code == 130
     key = (tls_folder(tmp_path) / "ca.key").read_bytes()
-    monkeypatch.setattr(tls_module, "_write", real)
+    monkeypatch.setattr(tls_module, "replace_file", real)
     made = make_tls(tmp_path, ["a.org"])
     assert (tls_folder(tmp_path) / "ca.key").read_bytes() == key
     make = ("consortium", "tls", "make", "a.org", "--home", tmp_path)

@@ -4,7 +4,6 @@ The kinds are those of `tests/network/test_faults.py`; here each is put into eve
 """
 
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,12 +22,9 @@ ROUNDS, WARM, MOST_GROWTH = 100, 20, 1.10
 
 @pytest.fixture(scope="module")
 def founded() -> Iterator[Faulty]:
-    with tempfile.TemporaryDirectory(prefix="mp-", dir="/tmp") as name:
-        folder = Path(name)
-        folder.chmod(0o711)  # the database's account passes through
-        with faulty(folder) as made:
-            yield made
-            made.check_export()
+    with faulty() as made:
+        yield made
+        made.check_export()
 
 
 @pytest.fixture
