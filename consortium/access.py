@@ -16,7 +16,7 @@ from pathlib import Path
 from secrets import token_hex, token_urlsafe
 
 from consortium.errors import TokenInvalid, TokenUnknown
-from consortium.network import transaction
+from consortium.network import reading, transaction
 
 LIFETIME_S = 30 * 24 * 3600
 PREFIX = "mpa_"
@@ -66,6 +66,7 @@ class AccessTokens:
 
     def __init__(self, home: Path, clock: Callable[[], float] = time.time) -> None:
         self._home, self._clock = home, clock
+        self._made = False
 
     def issue(self, name: str, role: Role, lifetime_s: int = LIFETIME_S) -> tuple[AccessToken, str]:
         """A new token for a person, and its text: the only time that it is to be had."""
@@ -103,8 +104,10 @@ class AccessTokens:
         Raises:
             TokenInvalid: if it is unknown, expired or was taken back.
         """
-        with transaction(self._home) as connection:
+        # Every request pays for this: only the first one makes sure that there is a table.
+        with (reading if self._made else transaction)(self._home) as connection:
             found = _select(connection, "WHERE secret = ?", _hidden(_secret(text)))
+        self._made = True
         # Compared by the hash of 32 random bytes: nothing can be learned from how long it takes.
         state = found[0].state(self._clock()) if found else "unknown"
         if state != "valid":

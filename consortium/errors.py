@@ -46,6 +46,22 @@ class TokenInvalid(ConsortiumError):
     """A token shown to the API does not hold."""
 
 
+class IssuerUnreachable(ConsortiumError):
+    """The OpenID provider that vouches for people does not answer as it should."""
+
+
+class OidcInvalid(ConsortiumError):
+    """The home's oidc.json does not say what is needed to sign people in."""
+
+
+class TooManyRequests(ConsortiumError):
+    """Somebody asks the API more often than it answers."""
+
+    def __init__(self, what: str, resolve: str, after_s: int = 1) -> None:
+        super().__init__(what, resolve)
+        self.after_s = after_s
+
+
 class TokenUnknown(ConsortiumError):
     """No person's token has this id."""
 
@@ -146,6 +162,18 @@ class TlsInvalid(ConsortiumError):
     """The coordinator's certificates are damaged, or do not fit together."""
 
 
+class RequestInvalid(ConsortiumError):
+    """A request does not have its route's form."""
+
+
+class NotFound(ConsortiumError):
+    """There is nothing at a request's path."""
+
+
+class MethodNotAllowed(ConsortiumError):
+    """A path does not take this method."""
+
+
 class BodyTooLarge(ConsortiumError):
     """A request is longer than anything that belongs there."""
 
@@ -156,3 +184,7 @@ class CoordinatorRunning(ConsortiumError):
 
 class JobMissing(ConsortiumError):
     """There is no job of this name."""
+
+
+class ExportsBusy(ConsortiumError):
+    """As many exports as the API makes at once are under way."""

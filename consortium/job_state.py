@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from consortium.rounds.progress import next_place, rounds_done
-from ledger.records import Job, JobEnd, Result
+from consortium.standing import JobStanding, Standing
 from ledger.store import LedgerStore
 
 SUBMITTED, RUNNING, FINISHED, STOPPED = "submitted", "running", "finished", "stopped"
@@ -16,8 +15,8 @@ class JobState:
     """One job. ``state`` is submitted, running, waiting, paused, reconnecting, finished, stopped.
 
     ``done`` of ``rounds`` rounds counted; ``round`` and ``attempt`` are under way; ``phase`` and
-    ``institutions`` are what the coordinator last reported, ``absent`` who was missing from the
-    last attempt on the ledger, by code.
+    ``institutions`` are what the coordinator last reported, ``phase_ends`` when (in seconds since
+    1970) the phase does; ``absent`` who was missing from the last attempt on the ledger, by code.
     """
 
     job: str
@@ -29,6 +28,7 @@ class JobState:
     round: int | None = None
     attempt: int | None = None
     phase: str = ""
+    phase_ends: int | None = None
     reason: str = ""
     institutions: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
@@ -45,31 +45,32 @@ class JobState:
 
 def job_states(store: LedgerStore, live: Mapping[str, Any]) -> list[JobState]:
     """All jobs on the ledger, oldest first."""
-    jobs = [r for e in store.entries("job") if isinstance(r := e.record, Job)]
-    return [job_state(store, job, live) for job in jobs]
+    with Standing(store.listing).jobs() as jobs:
+        return [job_state(standing, live) for standing in jobs.values()]
 
 
-def job_state(store: LedgerStore, job: Job, live: Mapping[str, Any]) -> JobState:
+def job_state(standing: JobStanding, live: Mapping[str, Any]) -> JobState:
     """One job's state."""
-    results = [r for e in store.entries("result", job.job) if isinstance(r := e.record, Result)]
-    absent = {a.institution: f"{a.code} ({a.phase})" for a in results[-1].absent} if results else {}
+    job, last = standing.contract, standing.last
+    absent = {a.institution: f"{a.code} ({a.phase})" for a in last.absent} if last else {}
     known: dict[str, Any] = {
         "job": job.job,
         "task": job.task,
-        "done": rounds_done(results),
+        "done": standing.done,
         "rounds": job.rounds,
         "participants": tuple(p.institution for p in job.participants),
         "absent": absent,
     }
-    for entry in store.entries("job-end", job.job):
-        if isinstance(end := entry.record, JobEnd):
-            return JobState(**known, state=end.status)
-    known["round"], known["attempt"] = next_place(results)
+    if standing.end is not None:
+        return JobState(**known, state=standing.end.record.status)
+    known["round"], known["attempt"] = standing.place
     if live.get("job") != job.job:
-        return JobState(**known, state=RUNNING if results else SUBMITTED)
-    if live.get("phase") in ("co-sign", "final") and results:  # of the newest block's round
-        known["round"], known["attempt"] = results[-1].round, results[-1].attempt
+        return JobState(**known, state=RUNNING if last else SUBMITTED)
+    if live.get("phase") in ("co-sign", "final") and last:  # of the newest block's round
+        known["round"], known["attempt"] = last.round, last.attempt
+    ends = live.get("phase_ends")
     return JobState(
         **known, state=str(live.get("state", RUNNING)), phase=str(live.get("phase", "")),
+        phase_ends=ends if isinstance(ends, int) else None,
         reason=str(live.get("reason", "")), institutions=dict(live.get("states", {})),
     )  # fmt: skip

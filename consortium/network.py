@@ -1,6 +1,6 @@
 """``HOME/coordinator/network.sqlite``: what the network side keeps, always synced.
 
-Invitations, enrolments, transport keys, offers, and the tokens of people.
+Invitations, enrolments, transport keys, offers, the tokens of people, who was last seen when.
 
 Small, and used beside a running `consortium serve` by the commands that people type: each opens it
 for one transaction. Nothing secret stands in it; of a token's secret only the SHA-256.
@@ -33,7 +33,13 @@ _SCHEMA = (
         id TEXT PRIMARY KEY, secret TEXT NOT NULL UNIQUE, name TEXT NOT NULL, role TEXT NOT NULL,
         created INTEGER NOT NULL, expires INTEGER NOT NULL, revoked INTEGER
     ) STRICT""",
+    """CREATE TABLE IF NOT EXISTS last_seen (
+        institution TEXT PRIMARY KEY, time INTEGER NOT NULL, version TEXT
+    ) STRICT""",
 )
+
+
+_PLACE = Path("coordinator") / "network.sqlite"
 
 
 def transaction(home: Path) -> AbstractContextManager[sqlite3.Connection]:
@@ -42,4 +48,13 @@ def transaction(home: Path) -> AbstractContextManager[sqlite3.Connection]:
     Raises:
         StateFailed: if the file cannot be read or written; nothing was stored then.
     """
-    return state.transaction(home / "coordinator" / "network.sqlite", _SCHEMA)
+    return state.transaction(home / _PLACE, _SCHEMA)
+
+
+def reading(home: Path) -> AbstractContextManager[sqlite3.Connection]:
+    """A look at what a transaction has made; takes no lock that keeps others from writing.
+
+    Raises:
+        StateFailed: if the file cannot be read.
+    """
+    return state.reading(home / _PLACE)

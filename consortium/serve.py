@@ -26,6 +26,7 @@ from sqlalchemy.exc import DBAPIError
 
 from consortium.api.app import create_app
 from consortium.api.enrolment import create_draft_app
+from consortium.api.rate_limits import REQUESTS_PER_MINUTE
 from consortium.coordinator.sequencing import Sequencing
 from consortium.coordinator.view import StoreView
 from consortium.daemon import alone
@@ -44,8 +45,15 @@ _DRAFT_WATCH_S, _HANDOVER_S = 0.2, 20.0
 log = logging.getLogger("medpole.serve")
 
 
-def serve(home: Path, port: int | None, host: str = HOST) -> None:
+def serve(
+    home: Path,
+    port: int | None,
+    host: str = HOST,
+    requests_per_minute: int = REQUESTS_PER_MINUTE,
+) -> None:
     """Serves until Ctrl-C or a termination signal. Prints the URL once it listens.
+
+    ``requests_per_minute``: of a person (`consortium.api.rate_limits`); 0: nobody is limited.
 
     Raises:
         PortInUse: if the port, or the socket's path, cannot be used.
@@ -59,20 +67,21 @@ def serve(home: Path, port: int | None, host: str = HOST) -> None:
         stack.enter_context(alone(home / ".serve.lock", served))
         listening, url = stack.enter_context(_listening(home, port, host))
         if opened is not None:
-            _serve_ledger(*opened, listening, url)
-        elif _serve_draft(home, listening, url):
-            _serve_ledger(*_opened_when_free(stack, home), listening, None)
+            _serve_ledger(*opened, listening, url, requests_per_minute)
+        elif _serve_draft(home, listening, url, requests_per_minute):
+            ledger = _opened_when_free(stack, home)
+            _serve_ledger(*ledger, listening, None, requests_per_minute)
 
 
 def _serve_ledger(
-    local: Home, store: LedgerStore, listening: socket.socket, url: str | None
+    local: Home, store: LedgerStore, listening: socket.socket, url: str | None, per_minute: int
 ) -> None:
     view = StoreView(store, local.content, local.models)
     sequencing = Sequencing(view, local.keys, lambda code: log.warning("sequencing: %s", code))
     with store.changes() as changes:
         app = create_app(
             store, local.content, local.models, on_change=sequencing.wake, home=local.path,
-            changes=changes,
+            changes=changes, requests_per_minute=per_minute,
         )  # fmt: skip
         server = _Server(_config(app), url)
         # Whoever supervises it starts server and database again.
@@ -87,11 +96,11 @@ def _serve_ledger(
 # before the genesis
 
 
-def _serve_draft(home: Path, listening: socket.socket, url: str) -> bool:
+def _serve_draft(home: Path, listening: socket.socket, url: str, per_minute: int) -> bool:
     """Serves the draft; whether it ended because the ledger has begun."""
     if _all_signed(home):
         take_signatures(home, [])  # killed between the last signature and block 0
-    server = _Server(_config(create_draft_app(home)), url)
+    server = _Server(_config(create_draft_app(home, per_minute)), url)
     with _until(lambda: not is_draft(home), server, _DRAFT_WATCH_S) as founded:
         # A server closes its sockets when it ends: those that come meanwhile wait on ours.
         server.run(sockets=[listening.dup()])
@@ -183,10 +192,12 @@ class _Server(uvicorn.Server):
 
 
 def _config(app: FastAPI) -> uvicorn.Config:
-    # Whoever waits for a change is let go when the server ends.
+    # Whoever waits for a change is let go when the server ends. Who asks is told by our own rule,
+    # not by a header that anybody on this machine may send (`consortium.api.edge`).
     return uvicorn.Config(
-        app, log_level="warning", lifespan="off", ws="none", timeout_graceful_shutdown=2
-    )
+        app, log_level="warning", lifespan="off", ws="none", timeout_graceful_shutdown=2,
+        proxy_headers=False, server_header=False,
+    )  # fmt: skip
 
 
 @contextmanager

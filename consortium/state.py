@@ -32,10 +32,24 @@ def transaction(path: Path, schema: Sequence[str] = ()) -> Iterator[sqlite3.Conn
                     connection.execute("ROLLBACK")
                 raise
     except (sqlite3.Error, OSError) as error:
-        raise StateFailed(
-            f"{path.name} cannot be read or written ({error})",
-            f"free space on the disk, or make {path.parent} writable to this account",
-        ) from None
+        raise _failed(path, error) from None
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A look at a file that is there: it waits for no writer but one that commits this moment.
+
+    Raises:
+        StateFailed: if the file cannot be read.
+    """
+    try:
+        # Not mode=ro: what a crash left half written could not be rolled back then.
+        where = f"{path.absolute().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(where, 30, isolation_level=None, uri=True)) as connection:
+            connection.execute("PRAGMA query_only = ON")
+            yield connection
+    except (sqlite3.Error, OSError) as error:
+        raise _failed(path, error) from None
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -51,3 +65,10 @@ def replace_file(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _failed(path: Path, error: Exception) -> StateFailed:
+    return StateFailed(
+        f"{path.name} cannot be read or written ({error})",
+        f"free space on the disk, or make {path.parent} writable to this account",
+    )

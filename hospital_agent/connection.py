@@ -16,6 +16,7 @@ import ssl
 import time
 from collections.abc import Callable
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -71,11 +72,14 @@ def open_client(url: str, ca: str | None) -> httpx.Client:
         ApiUnsafe: if the URL is neither https nor on this machine.
         FolderInvalid: if ``ca`` is no certificate.
     """
+    headers = {"User-Agent": f"medpole-agent/{version('medpole')}"}
     if url.startswith("unix:"):
         transport = httpx.HTTPTransport(uds=url.removeprefix("unix:"))
-        return httpx.Client(transport=transport, base_url="http://consortium", timeout=_TIMEOUT_S)
+        return httpx.Client(
+            transport=transport, base_url="http://consortium", timeout=_TIMEOUT_S, headers=headers
+        )
     if is_local(url):
-        return httpx.Client(base_url=url, timeout=_TIMEOUT_S)
+        return httpx.Client(base_url=url, timeout=_TIMEOUT_S, headers=headers)
     if urlsplit(url).scheme != "https":
         raise ApiUnsafe(
             "the API's address is neither https nor on this machine",
@@ -87,7 +91,9 @@ def open_client(url: str, ca: str | None) -> httpx.Client:
         raise FolderInvalid("ca.pem is damaged", "restore it from your backup") from None
     # Longer than two looks are apart: a handshake costs more than what is asked.
     limits = httpx.Limits(keepalive_expiry=60)
-    return httpx.Client(base_url=url, timeout=_TIMEOUT_S, verify=verify, limits=limits)
+    return httpx.Client(
+        base_url=url, timeout=_TIMEOUT_S, verify=verify, limits=limits, headers=headers
+    )
 
 
 def _read_ca(path: Path) -> str | None:

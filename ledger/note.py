@@ -155,6 +155,18 @@ def cosign(name: str, key: SecretKey, text: str, time: int) -> str:
     return str(SignatureLine(name, blob))
 
 
+def cosigned_at(line: str) -> int:
+    """The time (Unix seconds) that a cosignature line states; nothing is verified.
+
+    Raises:
+        NoteInvalid: if the line is malformed.
+    """
+    blob = SignatureLine.parse(line).blob
+    if len(blob) != 76:
+        raise _invalid("the line is no cosignature")
+    return int.from_bytes(blob[4:12], "big")
+
+
 def verify_cosignature(line: str, name: str, key: PublicKey, text: str) -> int:
     """Checks a member's cosignature; returns its time (Unix seconds).
 

@@ -23,6 +23,7 @@ from ledger.errors import RecordInvalid
 from ledger.keys import PublicKey, Role
 
 COORDINATOR = "coordinator"
+ACCEPTED = "Accepted"  # the code of a proof that passed every check
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 RoleName = Annotated[Role, Field(strict=False)]
@@ -41,6 +42,8 @@ Positive = Annotated[int, Field(ge=1, le=2**53 - 1)]
 Version = Annotated[int, Field(ge=1, le=1)]  # Literal[1] would take true for 1
 Score = Annotated[int, Field(ge=0, le=10_000)]
 Contribution = Annotated[int, Field(ge=-10_000, le=10_000)]
+Banded = Annotated[int, Field(ge=0, le=10_000, multiple_of=200)]
+BandedOfClass = Annotated[int, Field(ge=0, le=10_000, multiple_of=500)]
 
 
 class _Form(BaseModel):
@@ -462,8 +465,40 @@ class JobEnd(LedgerRecord):
     model: Digest
 
 
+class Measures(_Form):
+    """How one model does on a hospital's test patients: basis points, on their bands.
+
+    Null: not released. `privacy.release` says what may be, and what the numbers mean.
+    """
+
+    auroc: Banded | None
+    accuracy: Banded | None
+    sensitivity: BandedOfClass | None
+    specificity: BandedOfClass | None
+    calibration: Banded | None
+
+
+class Evaluation(LedgerRecord):
+    """What a hospital lets out of its own evaluation of a job's released model.
+
+    ``model`` is the one that the job's end names. ``positives`` and ``negatives`` are the lower
+    edges of the size bands of its test patients with and without the outcome. ``federated`` is the
+    released model, ``alone`` the hospital's own without the others, ``majority`` the accuracy of
+    always predicting its training patients' more frequent outcome.
+    """
+
+    type: Literal["evaluation"]
+    job: Name
+    model: Digest
+    positives: Count
+    negatives: Count
+    federated: Measures
+    alone: Measures
+    majority: Banded | None
+
+
 AnyRecord = (
-    Genesis | Change | Approval | Erasure
+    Genesis | Change | Approval | Erasure | Evaluation
     | Job | Commitment | Refusal | Close | Proof | Verdict | Result | JobEnd
 )  # fmt: skip
 _TYPES: tuple[type[Record], ...] = get_args(AnyRecord)

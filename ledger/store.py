@@ -31,14 +31,15 @@ from ledger.errors import (
     SequenceConflict,
 )
 from ledger.keys import KeyRing, Role
+from ledger.listing import Listing
 from ledger.membership import Membership
 from ledger.note import Checkpoint, SignatureLine, verify_cosignature
-from ledger.records import Approval, Change, Erasure
+from ledger.records import Approval, Change, Erasure, Evaluation
 from ledger.sequencer import genesis_block, next_block
 from ledger.snapshot import Snapshot
 
 _SEQUENCER = 0x6D656470  # "medp": the advisory lock that every sequencer takes
-_SUBMITTED = (Change, Approval, Erasure)
+_SUBMITTED = (Change, Approval, Erasure, Evaluation)
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,9 @@ class LedgerStore:
         return block if same else None
 
     def submit(self, entry: Entry) -> str:
-        """Takes in a change, an approval or an erasure, for the next block; returns its key.
+        """Takes in a change, an approval, an erasure or an evaluation for the next block.
 
-        A repeat is harmless, and gives the same key.
+        Returns its key; a repeat is harmless, and gives the same.
 
         Raises:
             RecordInvalid: for another type of record, or another record under the same key.
@@ -267,6 +268,11 @@ class LedgerStore:
     def changes(self) -> Changes:
         """A listener, to be entered."""
         return Changes(self._engine)
+
+    @property
+    def listing(self) -> Listing:
+        """The ledger in pages, for people."""
+        return Listing(self._engine)
 
     def conflicts(self, height: int | None = None) -> list[tuple[int, str]]:
         """Second cosignatures by one member on one block: (height, line), oldest first."""

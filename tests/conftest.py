@@ -1,9 +1,18 @@
-"""What runs long begins first, dealt out to the workers, so that none is left alone with it."""
+"""What runs long begins first, dealt out to the workers, so that none is left alone with it.
+
+`demo_home` is a demo that ran once for the whole test run (`recorded_demo`).
+"""
 
 import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from recorded_demo import copy_of, recorded, recording_folder
 
+_RUN = "MEDPOLE_TEST_RUN"
 _LONG = ("test_demo.py", "test_lying.py", "test_compose.py", "test_e2e.py", "test_faults.py")
 
 
@@ -30,3 +39,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _rank(item: pytest.Item) -> int:
     """The longer it runs the more; 0 if not long."""
     return _LONG.index(item.path.name) + 1 if item.path.name in _LONG else 0
+
+
+@pytest.fixture(scope="session")
+def demo_home() -> Iterator[Path]:
+    """A home after one demo, this worker's own. Its ledger is to be read, not written."""
+    home = copy_of(recorded(os.environ[_RUN]))
+    yield home
+    shutil.rmtree(home.parent, ignore_errors=True)
+
+
+def pytest_configure() -> None:
+    """Names the run, for all workers: they inherit the environment."""
+    os.environ.setdefault(_RUN, uuid.uuid4().hex[:12])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The recording goes with the run; workers only copied it."""
+    if not hasattr(session.config, "workerinput"):
+        shutil.rmtree(recording_folder(os.environ[_RUN]), ignore_errors=True)

@@ -4,11 +4,15 @@ import hmac
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import Header
+from fastapi import Header, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from consortium.access import PREFIX, AccessTokens, Caller, Role
+from consortium.api.oidc import Oidc
+from consortium.api.rate_limits import RateLimits
 from consortium.api.tokens import check_token
 from consortium.errors import RoleForbidden, TokenInvalid
+from consortium.last_seen import LastSeen
 from ledger.membership import Membership
 from ledger.records import MemberForm
 from ledger.store import LedgerStore
@@ -16,6 +20,10 @@ from ledger.store import LedgerStore
 EVERYONE = frozenset(Role)
 MEMBERS = frozenset({Role.INSTITUTION})
 MODELS = frozenset({Role.ADMIN, Role.SCIENTIST, Role.INSTITUTION})
+AUDITING = frozenset({Role.ADMIN, Role.AUDITOR})
+BEARER = HTTPBearer(
+    auto_error=False, scheme_name="token", description="An institution's or a person's token"
+)
 LOCAL = Caller("portal", Role.ADMIN)
 """Who holds the token that `consortium portal` makes for its own run."""
 
@@ -27,24 +35,37 @@ class Callers:
         store: the ledger, whose members' keys count.
         tokens: the tokens of people; None: no person gets in.
         portal_token: the local portal's own.
+        seen: where institutions' requests are noted, if anywhere.
+        oidc: the provider at which people sign in, if there is one.
+        limits: how often somebody may ask, if that is limited.
     """
 
     def __init__(
-        self, store: LedgerStore, tokens: AccessTokens | None, portal_token: str | None
+        self,
+        store: LedgerStore,
+        tokens: AccessTokens | None,
+        portal_token: str | None,
+        seen: LastSeen | None = None,
+        oidc: Oidc | None = None,
+        limits: RateLimits | None = None,
     ) -> None:
         self._store, self._tokens, self._portal = store, tokens, portal_token
+        self._seen, self._oidc, self._limits = seen, oidc, limits
 
-    def identify(self, authorization: str) -> Caller:
-        """Whose token a request's header shows.
+    def identify(self, token: str) -> Caller:
+        """Whose token a request shows.
 
         Raises:
             TokenInvalid: if it is nobody's.
+            RoleForbidden, IssuerUnreachable: if it is the provider's, and gives no role, or cannot
+                be verified at the moment.
         """
-        token = authorization.removeprefix("Bearer ")
         if self._portal and hmac.compare_digest(token.encode(), self._portal.encode()):
             return LOCAL
         if token.startswith(PREFIX) and self._tokens is not None:
             return self._tokens.open(token)
+        if self._oidc is not None and self._oidc.issued(token):
+            return self._oidc.open(token)
         chain = self._store.chain()
         try:
             name = check_token(token, chain.ledger, _readers(chain.upcoming))
@@ -56,11 +77,21 @@ class Callers:
     def only(self, roles: frozenset[Role]) -> Callable[..., str]:
         """A dependency that gives the caller's name, if its role is one of these.
 
-        Raises (when called): TokenInvalid (401), RoleForbidden (403).
+        Raises (when called): TokenInvalid (401), RoleForbidden (403), TooManyRequests (429),
+        IssuerUnreachable (503).
         """
 
-        def permitted(authorization: Annotated[str, Header()] = "") -> str:
-            caller = self.identify(authorization)
+        def permitted(
+            request: Request,
+            shown: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)],
+            user_agent: Annotated[str, Header(include_in_schema=False)] = "",
+        ) -> str:
+            caller = self.identify(shown.credentials if shown else "")
+            request.state.caller = caller
+            if self._limits is not None:
+                self._limits.caller(caller)
+            if self._seen is not None and caller.role is Role.INSTITUTION:
+                self._seen.note(caller.name, user_agent)
             if caller.role not in roles:
                 raise RoleForbidden(
                     f"this is not for the role {caller.role}",
@@ -70,6 +101,16 @@ class Callers:
 
         permitted.roles = roles  # type: ignore[attr-defined]
         return permitted
+
+
+class Permissions:
+    """Dependencies by who is let in; each route names one."""
+
+    def __init__(self, callers: Callers) -> None:
+        self.everyone = callers.only(EVERYONE)
+        self.members = callers.only(MEMBERS)
+        self.models = callers.only(MODELS)
+        self.auditing = callers.only(AUDITING)
 
 
 def _readers(membership: Membership) -> dict[str, MemberForm]:

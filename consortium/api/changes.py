@@ -18,7 +18,7 @@ LONGEST_S = 25.0
 
 def changes_router(changes: Changes, caller: Callable[..., str]) -> APIRouter:
     """The route. ``caller`` is the dependency that says who asks."""
-    router = APIRouter(prefix="/v1")
+    router = APIRouter(prefix="/v1", tags=["ledger"])
 
     @router.get("/ledger/changes", dependencies=[Depends(caller)])
     async def wait(
@@ -26,6 +26,7 @@ def changes_router(changes: Changes, caller: Callable[..., str]) -> APIRouter:
         messages: int = -1,
         seconds: Annotated[float, Query(ge=0, le=LONGEST_S)] = LONGEST_S,
     ) -> dict[str, int]:
+        """Waits until a count differs from what is known, or the time is over; the counts then."""
         known = {Happened.BLOCK: block, Happened.MESSAGES: messages}
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
         unsubscribe = changes.subscribe(lambda: _wake(loop, changed))

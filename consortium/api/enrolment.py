@@ -2,7 +2,7 @@
 
 Served alone while a home holds only a draft, and beside everything else afterwards. A newcomer
 shows its invitation's secret; a founder's signature on the genesis speaks for itself. Who asks is
-checked before its body is read, and no body is read beyond its limit.
+checked before its body is read.
 """
 
 import json
@@ -10,11 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Request
+from fastapi import APIRouter, Depends, FastAPI, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import ValidationError
 
-from consortium.api.problems import add_problems
-from consortium.errors import BodyTooLarge, EnrolmentInvalid, GenesisInvalid, TransportInvalid
+from consortium.access_log import AccessLog
+from consortium.api.operations import add_operations, new_app
+from consortium.api.rate_limits import RateLimits
+from consortium.errors import EnrolmentInvalid, GenesisInvalid, TransportInvalid
 from consortium.founding import (
     check_signature,
     draft_keys,
@@ -30,7 +33,9 @@ from ledger.keys import Role
 from ledger.records import Genesis, MemberForm
 from ledger.store import LedgerStore
 
-MOST_BYTES = 32_768
+_SECRET = HTTPBearer(
+    auto_error=False, scheme_name="invitation", description="The secret of an invitation"
+)
 
 
 class Site(Protocol):
@@ -118,29 +123,39 @@ def _genesis(genesis: Genesis, missing: tuple[str, ...], *, final: bool) -> dict
     }
 
 
-def create_draft_app(home: Path) -> FastAPI:
+def create_draft_app(home: Path, requests_per_minute: int = 0) -> FastAPI:
     """The API of a draft: nothing but what its founders need."""
-    app = FastAPI(title="MedPoLe", version="1", docs_url=None, redoc_url=None, openapi_url=None)
+    app = new_app()
     app.include_router(enrolment_router(home, DraftSite(home)))
+    add_operations(
+        app, _no_height, AccessLog(home),
+        RateLimits(requests_per_minute) if requests_per_minute else None,
+    )  # fmt: skip
 
     @app.api_route("/{path:path}", methods=["GET", "POST", "PUT"], include_in_schema=False)
     def later(path: str) -> None:
-        raise LedgerMissing("the ledger has not begun", "try again once all founders have signed")
+        _no_height()
 
-    add_problems(app)
     return app
+
+
+def _no_height() -> int:
+    raise LedgerMissing("the ledger has not begun", "try again once all founders have signed")
 
 
 def enrolment_router(home: Path, site: Site) -> APIRouter:
     """The routes for newcomers and founders."""
-    router = APIRouter(prefix="/v1")
+    router = APIRouter(prefix="/v1", tags=["joining"])
     invitations = Invitations(home)
 
-    def invited(authorization: Annotated[str, Header()] = "") -> Invitation:
-        return invitations.open(authorization.removeprefix("Bearer "), site.fingerprint())
+    def invited(
+        shown: Annotated[HTTPAuthorizationCredentials | None, Security(_SECRET)],
+    ) -> Invitation:
+        return invitations.open(shown.credentials if shown else "", site.fingerprint())
 
     @router.get("/invitation")
     def invitation(who: Annotated[Invitation, Depends(invited)]) -> dict[str, Any]:
+        """What an invitation is for, shown to whoever holds its secret."""
         return {
             "institution": who.institution,
             "title": who.title,
@@ -153,15 +168,18 @@ def enrolment_router(home: Path, site: Site) -> APIRouter:
     def enrol(
         who: Annotated[Invitation, Depends(invited)], content: Annotated[Any, Depends(_body)]
     ) -> dict[str, str]:
+        """Takes in a newcomer's keys; the very same once more, after a lost answer."""
         invitations.enrol(who, _enrolment(content))
         return {"institution": who.institution, "state": "waits for approval"}
 
     @router.get("/genesis")
     def genesis() -> dict[str, Any]:
+        """The genesis, and whose signatures it lacks."""
         return site.genesis()
 
     @router.post("/genesis/signatures")
     def sign(content: Annotated[Any, Depends(_body)]) -> dict[str, Any]:
+        """Takes in a founder's signature; the last one begins the ledger."""
         if not isinstance(content, dict):
             raise GenesisInvalid(
                 "this is no founder's signature", "run `hospital-agent sign-genesis`"
@@ -175,28 +193,22 @@ def transport_router(
     home: Path, institution: Callable[..., str], ledger: Callable[[], str]
 ) -> APIRouter:
     """The route by which a member hands in its SuperNode's key, the first or a new one."""
-    router = APIRouter(prefix="/v1")
+    router = APIRouter(prefix="/v1", tags=["joining"])
     keys = TransportKeys(home)
 
     @router.put("/institutions/self/transport", status_code=204)
     def put(
         who: Annotated[str, Depends(institution)], content: Annotated[Any, Depends(_body)]
     ) -> None:
+        """Takes in the key that opens the channel of a member's node, the first or a new one."""
         keys.put(ledger(), who, *_transport(content))
 
     return router
 
 
 async def _body(request: Request) -> Any:
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MOST_BYTES:
-            raise BodyTooLarge(
-                f"the request has more than {MOST_BYTES} bytes", "run the same version on all sides"
-            )
     try:
-        return json.loads(data)
+        return json.loads(await request.body())
     except (ValueError, RecursionError):
         return None
 

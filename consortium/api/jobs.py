@@ -1,47 +1,82 @@
-"""The API for jobs: what institutions offer, how far jobs are, what runs at this moment."""
+"""The API for jobs: what was agreed, how far they are, round by round."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Depends, Path
 
-from consortium.coordinator.live import LiveState
-from consortium.job_state import job_states
-from consortium.offers import Offers
-from ledger.records import Name
+from consortium.api.callers import Permissions
+from consortium.api.ledger import record_item
+from consortium.api.pages import Cursor, Limit, Order, page_of, page_of_all, past
+from consortium.api.schemas import Job, JobDetail, Page, Place, RecordItem
+from consortium.errors import JobMissing
+from consortium.job_state import job_state
+from consortium.standing import JobStanding, Standing
 from ledger.store import LedgerStore
 
-MOST_TASKS = 100
-
-
-class TaskOffers(BaseModel):
-    """Declared patients by task: public round numbers."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    tasks: Annotated[
-        dict[Name, Annotated[int, Field(ge=1, le=10**9)]], Field(max_length=MOST_TASKS)
-    ]
+Live = Callable[[], Mapping[str, Any]]
+JobName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", examples=["heart-disease-1"])]
 
 
 def jobs_router(
-    home: Path,
-    store: LedgerStore,
-    institution: Callable[..., str],
-    caller: Callable[..., str],
+    store: LedgerStore, standing: Standing, allowed: Permissions, live: Live
 ) -> APIRouter:
-    """The routes. ``institution`` and ``caller`` are the dependencies that say who asks."""
-    router = APIRouter(prefix="/v1")
+    """The routes. ``live`` gives what the coordinator reports of the job that runs."""
+    router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(allowed.everyone)])
 
-    @router.put("/institutions/self/offers", status_code=204)
-    def put_offers(
-        who: Annotated[str, Depends(institution)], offers: Annotated[TaskOffers, Body()]
-    ) -> None:
-        Offers(home).put(who, offers.tasks)
+    @router.get("")
+    def jobs(limit: Limit = 50, cursor: Cursor = None, order: Order = Order.OLDEST) -> Page[Job]:
+        """All jobs; a cursor is a position."""
+        with standing.jobs() as known:
+            page = page_of_all(list(known.values()), limit, cursor, order)
+            now = live()
+            return Page[Job](items=[job_form(job, now) for job in page.items], next=page.next)
 
-    @router.get("/jobs", dependencies=[Depends(caller)])
-    def jobs() -> list[dict[str, Any]]:
-        return [state.body() for state in job_states(store, LiveState(home).read())]
+    @router.get("/{job}")
+    def one(job: JobName) -> JobDetail:
+        """A job, with the contract that all its hospitals agreed to."""
+        with standing.jobs() as known:
+            found = _named(known, job)
+            return JobDetail(
+                job=job_form(found, live()), index=found.submitted.index,
+                contract=found.contract.body(),
+            )  # fmt: skip
+
+    @router.get("/{job}/rounds")
+    def rounds(
+        job: JobName, limit: Limit = 50, cursor: Cursor = None, order: Order = Order.OLDEST
+    ) -> Page[RecordItem]:
+        """The results of a job's rounds, attempts that were repeated too; a cursor is an index."""
+        with standing.jobs() as known:
+            _named(known, job)
+        found = store.listing.entries(
+            ("result",), job, past=past(cursor), limit=limit + 1,
+            newest_first=order is Order.NEWEST,
+        )  # fmt: skip
+        return page_of([record_item(one) for one in found], limit, lambda item: str(item.index))
 
     return router
+
+
+def job_form(standing: JobStanding, live: Mapping[str, Any]) -> Job:
+    """A job as the API shows it."""
+    state, end, submitted = job_state(standing, live), standing.end, standing.submitted
+    terms = [participant.terms for participant in standing.contract.participants]
+    return Job(
+        **state.body(),
+        epsilon=max((t.epsilon for t in terms), key=Decimal),
+        submitted=Place(height=submitted.height, time=submitted.time),
+        ended=Place(height=end.height, time=end.time) if end else None,
+        model=end.record.model if end else None,
+        rejected=standing.rejected,
+        absences=standing.absences,
+        void=standing.void,
+        repeated=standing.repeated,
+    )
+
+
+def _named(known: Mapping[str, JobStanding], job: str) -> JobStanding:
+    if job not in known:
+        raise JobMissing(f"no job is called {job}", "see /v1/jobs for all")
+    return known[job]

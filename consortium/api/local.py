@@ -36,7 +36,9 @@ def local_api(app: FastAPI) -> Iterator[httpx.Client]:
     with tempfile.TemporaryDirectory(prefix="medpole-") as folder:  # 0700
         path = str(Path(folder) / "api.sock")
         server = _Server(
-            uvicorn.Config(app, uds=path, log_level="warning", lifespan="off", ws="none")
+            uvicorn.Config(
+                app, uds=path, log_level="warning", lifespan="off", ws="none", proxy_headers=False
+            )
         )
         thread = threading.Thread(target=server.run, name="api", daemon=True)
         thread.start()

@@ -7,8 +7,8 @@ _UNITS = {"m": 60, "h": 3600, "d": 86400}
 _LONGEST_S = 90 * _UNITS["d"]
 
 
-def seconds(text: str) -> int:
-    """Seconds of ``30m``, ``12h`` or ``7d``; at most 90 days.
+def seconds(text: str, option: str = "--expires") -> int:
+    """Seconds of ``30m``, ``12h`` or ``7d``; at most 90 days. ``option``: where it was given.
 
     Raises:
         OptionInvalid: for anything else.
@@ -19,7 +19,7 @@ def seconds(text: str) -> int:
         not re.fullmatch(r"[1-9][0-9]{0,3}[mhd]", text)
         or (length := int(text[:-1]) * _UNITS[text[-1]]) > _LONGEST_S
     ):
-        raise OptionInvalid(f"--expires is {text[:20]!r}", "give 30m, 12h or 7d; at most 90d")
+        raise OptionInvalid(f"{option} is {text[:20]!r}", "give 30m, 12h or 7d; at most 90d")
     return length
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from consortium.cli import (
+    access_log,
     data,
     database,
     events,
@@ -15,6 +16,7 @@ from consortium.cli import (
     institution,
     job,
     ledger,
+    oidc,
     superlink,
     tls,
     token,
@@ -41,6 +43,8 @@ app.add_typer(token.app, name="token")
 founding.register(app)
 superlink.register(app)
 events.register(app)
+access_log.register(app)
+oidc.register(app)
 
 
 @app.callback()
@@ -141,7 +145,14 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on, with --port; beyond this machine TLS is due.")
     ] = "127.0.0.1",
-) -> None:
+    requests_per_minute: Annotated[
+        int,
+        typer.Option(
+            help="Of a person; an institution may 20 times that, strangers a tenth. 0: no limit.",
+            min=0, max=1_000_000,
+        ),
+    ] = 600,
+) -> None:  # fmt: skip
     """Serve the API of a home, and put together its ledger's blocks. Runs until it is stopped.
 
     On a draft (`consortium init`) it serves the founders until all have signed, then the ledger.
@@ -154,7 +165,7 @@ def serve(
 
     if port is None and host != "127.0.0.1":
         raise OptionInvalid("--host is given without --port", "give both")
-    run_server(home_path(home), port, host)
+    run_server(home_path(home), port, host, requests_per_minute)
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ from consortium.flower.link import Link
 from consortium.flower.superlink import ca_certificate, superlink_secret
 from consortium.home import Home
 from consortium.local import attached_ledger
+from consortium.phases import Phase
 from consortium.rounds.progress import rounds_done
 from ledger.changes import Happened
 from ledger.errors import DatabaseUnreachable, LedgerError, QuorumMissing
@@ -246,8 +247,11 @@ class _Coordinator:
                     "round %d: %s is %s", progress.round, progress.institution, progress.state
                 )
             return
-        fields: dict[str, object] = {"round": progress.round, "phase": progress.phase}
-        if progress.phase in ("train", "close", "reveal", "verify"):
+        fields: dict[str, object] = {
+            "round": progress.round, "phase": progress.phase, "phase_ends": None
+        }  # fmt: skip
+        if progress.phase in tuple(Phase):
+            fields["phase_ends"] = int(time.time()) + getattr(job.durations, progress.phase)
             names = self._nodes.online().values()
             fields |= {"states": dict.fromkeys(sorted(names), "asked"), "state": "running"}
         if progress.result is not None:

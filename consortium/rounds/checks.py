@@ -32,7 +32,7 @@ from ledger.content import Weights, digest, model_hash
 from ledger.entry import Entry
 from ledger.errors import LedgerError
 from ledger.keys import Role
-from ledger.records import Commitment, Job, MemberForm, Participant, Proof, Spend
+from ledger.records import ACCEPTED, Commitment, Job, MemberForm, Participant, Proof, Spend
 from privacy.contract import PrivacyTerms
 from privacy.errors import PrivacyError
 from privacy.gaussian import epsilon_of, mu_squared_of_round
@@ -40,8 +40,6 @@ from sml.alpha import alpha
 from sml.errors import SmlError
 from sml.mapping import MappingGroup, SecureMapping
 from sml.vrf import verify as verify_vrf
-
-ACCEPTED = "Accepted"
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 `check_block` is what a witness asks before it co-signs, and the coordinator before it proposes.
 A block holds either one job, or one attempt at one round (all that was signed, then the result),
 or one job's end, or what was submitted between them: changes of the membership, approvals,
-erasures. When a change takes effect is `ledger.membership`'s concern.
+erasures, evaluations. When a change takes effect is `ledger.membership`'s concern.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +18,6 @@ from consortium.enrolment import check_member
 from consortium.errors import RoundInvalid
 from consortium.rounds.aggregation import average_of_rounds
 from consortium.rounds.checks import (
-    ACCEPTED,
     Examined,
     Reveal,
     RoundContext,
@@ -26,6 +25,7 @@ from consortium.rounds.checks import (
     unmapped_step,
 )
 from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
+from consortium.rounds.evaluation import check_evaluation
 from consortium.rounds.near_copy import EarlierStep
 from consortium.rounds.progress import next_place, rounds_done
 from consortium.rounds.result import (
@@ -38,12 +38,14 @@ from ledger.content import Weights, digest, model_hash
 from ledger.entry import Entry
 from ledger.quorum import quorum
 from ledger.records import (
+    ACCEPTED,
     Approval,
     Change,
     Close,
     Commitment,
     Enrol,
     Erasure,
+    Evaluation,
     Job,
     JobEnd,
     MemberForm,
@@ -57,7 +59,7 @@ from ledger.records import (
     Verdict,
 )
 
-_SUBMITTED = (Change, Approval, Erasure)
+_SUBMITTED = (Change, Approval, Erasure, Evaluation)
 _HEADER_BYTES = 65536  # of a safetensors file: generous
 
 
@@ -85,6 +87,12 @@ class LedgerView(Protocol):
 
     def ended(self, job: str) -> bool:
         """Whether the job is over."""
+
+    def end_of(self, job: str) -> JobEnd | None:
+        """The job's end, if it is over."""
+
+    def evaluated(self, job: str) -> Collection[str]:
+        """The institutions whose evaluation of the job is on the ledger."""
 
     def results(self, job: str) -> Sequence[Result]:
         """The job's results, oldest first."""
@@ -176,7 +184,7 @@ def check_block(view: LedgerView, entries: Sequence[Entry]) -> Checked:
     """
     last = entries[-1].record if entries else None
     if isinstance(last, _SUBMITTED):
-        _check_submitted(entries)
+        _check_submitted(view, entries)
         return Checked()
     running = [job for job in view.jobs() if not view.ended(job.job)]
     if isinstance(last, Job) and len(entries) == 1:
@@ -195,12 +203,21 @@ def check_block(view: LedgerView, entries: Sequence[Entry]) -> Checked:
     raise _invalid("the block holds neither a job, a round nor a job's end")
 
 
-def _check_submitted(entries: Sequence[Entry]) -> None:
-    """Whoever gets keys on the ledger shows that it holds each of them."""
+def _check_submitted(view: LedgerView, entries: Sequence[Entry]) -> None:
+    """Whoever gets keys shows that it holds each; an evaluation is the first of an ended job."""
+    jobs: dict[str, Job] = {}
+    before: set[tuple[str, str]] = set()
     for entry in entries:
         record = entry.record
         if not isinstance(record, _SUBMITTED):
             raise _invalid(f"a {record.type} stands beside what was submitted")
+        if isinstance(record, Evaluation):
+            jobs = jobs or {job.job: job for job in view.jobs()}
+            place = (record.job, record.author)
+            if place in before or record.author in view.evaluated(record.job):
+                raise _invalid(f"{record.author} has evaluated {record.job} before")
+            before.add(place)
+            check_evaluation(record, jobs.get(record.job), view.end_of(record.job))
         for action in record.actions if isinstance(record, Change) else ():
             if isinstance(action, Enrol | Rotate):
                 check_member(action.member)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from consortium.rounds.aggregation import weighted_mean
-from consortium.rounds.checks import ACCEPTED, Examined, RoundContext
+from consortium.rounds.checks import Examined, RoundContext
 from consortium.rounds.commitment import closed_set_digest
 from consortium.rounds.rewards import round_credits
 from consortium.rounds.score import lower_median
@@ -24,6 +24,7 @@ from ledger.content import Weights, model_hash
 from ledger.entry import Entry
 from ledger.quorum import faulty, quorum
 from ledger.records import (
+    ACCEPTED,
     Absence,
     Close,
     Commitment,

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from consortium.rounds import score
 from consortium.rounds.aggregation import weighted_mean
-from consortium.rounds.checks import ACCEPTED, Examined, RoundContext
+from consortium.rounds.checks import Examined, RoundContext
 from consortium.rounds.shapley import EXACT_LIMIT, shapley_values
 from ledger.content import Weights
-from ledger.records import Finding
+from ledger.records import ACCEPTED, Finding
 
 
 class Validator:

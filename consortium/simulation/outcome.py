@@ -9,10 +9,9 @@ from consortium import baselines, tasks
 from consortium import weights as weight_forms
 from consortium.baselines import Metrics
 from consortium.coordinator.view import StoreView
-from consortium.rounds.checks import ACCEPTED
 from consortium.simulation.hospital import SimulatedHospital
 from ledger.content import Weights
-from ledger.records import Job, Result
+from ledger.records import ACCEPTED, Job, Result
 from privacy.budget_status import BudgetStatus
 
 

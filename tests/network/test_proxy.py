@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 from deployment import BIN, ROOT, Process, free_port, port_open, until
+from sqlalchemy import create_engine
 
 from consortium.api.app import create_app
 from consortium.api.enrolment import create_draft_app
 from consortium.tls import make_tls, tls_folder
 from ledger.changes import Changes
+from ledger.store import LedgerStore
 
 API_BYTES, FLEET_BYTES = 2_000_000, 256_000_000
 OUTSIDE = [
@@ -161,8 +163,9 @@ def test_the_fleet_api_comes_through_unchanged(outside: Outside, path: str) -> N
 
 def test_every_path_of_the_api_comes_through(outside: Outside, tmp_path: Path) -> None:
     nothing: Any = None
+    store = LedgerStore(create_engine("postgresql+psycopg2://"))  # it connects when asked
     apps = (
-        create_app(nothing, nothing, nothing, home=tmp_path, changes=Changes(nothing)),
+        create_app(store, nothing, nothing, home=tmp_path, changes=Changes(nothing)),
         create_draft_app(tmp_path),
     )
     paths = {path for app in apps for path in app.openapi()["paths"]} - {"/{path}"}

@@ -1,0 +1,45 @@
+"""When an institution last asked the API for something, and with which version of the agent.
+
+A report for people, to the minute: it decides nothing.
+"""
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from consortium.network import transaction
+
+GRAIN_S = 60
+_AGENT = re.compile(r"medpole-agent/([0-9A-Za-z.+-]{1,40})(?: |$)")
+
+
+class LastSeen:
+    """One coordinator's report. Safe to share between threads."""
+
+    def __init__(self, home: Path, clock: Callable[[], float] = time.time) -> None:
+        self._home, self._clock = home, clock
+        self._lock = threading.Lock()
+        self._noted: dict[str, tuple[int, str | None]] = {}
+
+    def note(self, institution: str, user_agent: str) -> None:
+        """An institution asked; stored once a minute at most, or when its version changed."""
+        found = _AGENT.match(user_agent)
+        seen = (int(self._clock()) // GRAIN_S * GRAIN_S, found[1] if found else None)
+        with self._lock:
+            if self._noted.get(institution) == seen:
+                return
+            self._noted[institution] = seen
+        with transaction(self._home) as connection:
+            connection.execute(
+                "INSERT INTO last_seen VALUES (?, ?, ?) ON CONFLICT (institution) DO UPDATE "
+                "SET time = excluded.time, version = excluded.version",
+                (institution, *seen),
+            )
+
+    def all(self) -> dict[str, tuple[int, str | None]]:
+        """Time (seconds since 1970) and version, by institution."""
+        with transaction(self._home) as connection:
+            rows = connection.execute("SELECT institution, time, version FROM last_seen")
+            return {name: (time, version) for name, time, version in rows}

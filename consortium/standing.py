@@ -1,0 +1,148 @@
+"""How all jobs and institutions stand: a running sum over the ledger's jobs, results and ends.
+
+What was read once is never read again: records do not change. So looking costs what is new since
+the last look, however long the ledger is.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from consortium.rounds.progress import next_place
+from ledger.listing import Listing
+from ledger.records import ACCEPTED, Job, JobEnd, Result
+
+_AT_ONCE = 500
+R = TypeVar("R", Job, JobEnd)
+
+
+@dataclass
+class Account:
+    """An institution's totals, over one job or all."""
+
+    accepted: int = 0
+    rejected: int = 0
+    absent: int = 0
+    learner: int = 0
+    learning: int = 0
+    verdicts: int = 0
+    bonus: int = 0
+
+    @property
+    def credits(self) -> int:
+        """All that it earned."""
+        return self.learning + self.verdicts + self.bonus
+
+    def __add__(self, other: "Account") -> "Account":
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Account(*(own + others for own, others in pairs))
+
+
+@dataclass(frozen=True)
+class Placed(Generic[R]):
+    """A record with its index, and height and time of its block."""
+
+    record: R
+    index: int
+    height: int
+    time: int
+
+
+@dataclass
+class JobStanding:
+    """One job. ``place`` is the round and attempt that come next; counts are over all attempts.
+
+    ``reveals`` counts proofs by institution.
+    """
+
+    submitted: Placed[Job]
+    done: int = 0
+    place: tuple[int, int] = (1, 1)
+    last: Result | None = None
+    end: Placed[JobEnd] | None = None
+    void: int = 0
+    repeated: int = 0
+    reveals: Counter[str] = field(default_factory=Counter)
+    accounts: dict[str, Account] = field(default_factory=dict)
+
+    @property
+    def contract(self) -> Job:
+        """What was agreed."""
+        return self.submitted.record
+
+    @property
+    def rejected(self) -> int:
+        """Proofs that were not accepted."""
+        return sum(account.rejected for account in self.accounts.values())
+
+    @property
+    def absences(self) -> int:
+        """Answers that were missing."""
+        return sum(account.absent for account in self.accounts.values())
+
+    def add(self, result: Result) -> None:
+        """Counts one result."""
+        self.last, self.place = result, next_place([result])
+        self.done += not result.again
+        self.void += result.void and not result.again
+        self.repeated += result.again
+        for proof in result.proofs:
+            account = self._account(proof.institution)
+            self.reveals[proof.institution] += 1
+            account.accepted += proof.code == ACCEPTED
+            account.rejected += proof.code != ACCEPTED
+            account.learning += proof.credits
+        for gone in result.absent:
+            self._account(gone.institution).absent += 1
+        for fee in result.fees:
+            self._account(fee.institution).verdicts += fee.credits
+        if result.learner is not None:
+            self._account(result.learner).learner += 1
+            self._account(result.learner).bonus += result.bonus
+
+    def _account(self, institution: str) -> Account:
+        return self.accounts.setdefault(institution, Account())
+
+
+class Standing:
+    """The sum over one ledger. Safe to share between threads."""
+
+    def __init__(self, listing: Listing) -> None:
+        self._listing = listing
+        self._lock = threading.Lock()
+        self._past = -1
+        self._jobs: dict[str, JobStanding] = {}
+
+    @contextmanager
+    def jobs(self) -> Iterator[Mapping[str, JobStanding]]:
+        """All jobs by name, oldest first, up to the newest block; unmoved inside the context."""
+        with self._lock:
+            self._read_on()
+            yield self._jobs
+
+    def accounts(self, job: str | None = None) -> dict[str, Account]:
+        """Totals by institution, over one job or all."""
+        totals: dict[str, Account] = {}
+        with self.jobs() as jobs:
+            for name, standing in jobs.items():
+                if job in (None, name):
+                    for institution, account in standing.accounts.items():
+                        totals[institution] = totals.get(institution, Account()) + account
+        return totals
+
+    def _read_on(self) -> None:
+        types = ("job", "result", "job-end")
+        while found := self._listing.entries(types, past=self._past, limit=_AT_ONCE):
+            for listed in found:
+                record = listed.entry.record
+                place = listed.index, listed.height, listed.time
+                if isinstance(record, Job):
+                    self._jobs[record.job] = JobStanding(Placed(record, *place))
+                elif isinstance(record, Result):
+                    self._jobs[record.job].add(record)
+                elif isinstance(record, JobEnd):
+                    self._jobs[record.job].end = Placed(record, *place)
+                self._past = listed.index
