@@ -6,11 +6,11 @@ that lies together passes the first, not the second. What stays attested are the
 Shapley values behind a median: they come from patients that no auditor sees.
 
 Blocks are read one after another. What is kept of them is what later ones are checked against: all
-contracts, the running job's results, the newest proof of each institution in each job, and, for
-check 7, the step of every reveal.
+contracts and ends, who has evaluated which job, the running job's results, the newest proof of each
+institution in each job, and, for check 7, the step of every reveal.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,17 @@ from ledger.content import Weights, digest, model_hash
 from ledger.errors import ContentInvalid, ContentMissing, LedgerError, RangeInvalid
 from ledger.manifest import Manifest
 from ledger.reading import read_blocks
-from ledger.records import Job, JobEnd, MemberForm, Policy, Proof, Record, Result, Verdict
+from ledger.records import (
+    Evaluation,
+    Job,
+    JobEnd,
+    MemberForm,
+    Policy,
+    Proof,
+    Record,
+    Result,
+    Verdict,
+)
 
 OnBlock = Callable[[int, int], None]
 """Told after each block: its height, and the height of the export's last block."""
@@ -40,6 +50,7 @@ class RoundsVerified:
     attempts_repeated: int = 0
     reveals_checked: int = 0
     verdicts: int = 0
+    evaluations: int = 0
     blocks_without_rounds: int = 0
 
     def and_block(self, records: Sequence[Record]) -> "RoundsVerified":
@@ -55,6 +66,7 @@ class RoundsVerified:
             self.attempts_repeated + repeated,
             self.reveals_checked + count(Proof),
             self.verdicts + count(Verdict),
+            self.evaluations + count(Evaluation),
             self.blocks_without_rounds + (count(Result) == 0),
         )
 
@@ -137,6 +149,8 @@ class ExportView:
         self._results: dict[str, list[Result]] = {}  # of jobs that are not over
         self._newest: dict[str, dict[str, Proof]] = {}  # by institution and job, newest last
         self._steps: dict[str, list[EarlierStep]] = {}
+        self._ends: dict[str, JobEnd] = {}
+        self._evaluated: dict[str, set[str]] = {}
 
     def accept(self, block: Block, checked: Checked) -> None:
         """Goes on to the next block, which was checked against this view.
@@ -158,6 +172,9 @@ class ExportView:
                 self._results[record.job].append(record)
             elif isinstance(record, JobEnd):
                 del self._results[record.job]
+                self._ends[record.job] = record
+            elif isinstance(record, Evaluation):
+                self._evaluated.setdefault(record.job, set()).add(record.author)
         if checked.job is not None and checked.steps is not None:
             steps = checked.steps
             self._steps[checked.job] += [EarlierStep(name, steps[name]) for name in sorted(steps)]
@@ -189,6 +206,14 @@ class ExportView:
     def ended(self, job: str) -> bool:
         """Whether a job is over."""
         return job not in self._results
+
+    def end_of(self, job: str) -> JobEnd | None:
+        """The job's end, if it is over."""
+        return self._ends.get(job)
+
+    def evaluated(self, job: str) -> Collection[str]:
+        """The institutions that have evaluated the job."""
+        return self._evaluated.get(job, ())
 
     def results(self, job: str) -> Sequence[Result]:
         """The results, oldest first, of a job that is not over: no rule asks for another's."""

@@ -2,28 +2,25 @@
 
 `federated` is the consortium's own round without proofs and without Flower: every hospital trains
 from the global model, the new one is the mean of theirs weighted by declared sizes. `local` is a
-hospital alone, `pooled` all patients in one table; both without noise, by the same recipe. They
-exist only in simulation: elsewhere data may not be pooled. `majority` predicts the more frequent
+hospital alone, `pooled` all patients in one table; both without noise, by the same recipe. `pooled`
+exists only in simulation: elsewhere data may not be pooled. `majority` predicts the more frequent
 outcome.
 
 The released model is the mean of the global models of the last ceil(R / 2) rounds (Polyak, Juditsky
 1992): it averages noise away at no cost in privacy, and the rule is public.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import brentq
-from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from consortium.intervals import auroc_interval, share_interval
 from consortium.rounds.aggregation import average_from, average_of_rounds, weighted_mean
 from consortium.tasks.task import JUDGEABLE, Split, Task
 from consortium.weights import from_torch, of_module, to_torch
@@ -33,8 +30,6 @@ from privacy.training import train
 
 State = dict[str, Tensor]
 """Parameters of a model by name, float32."""
-
-CONFIDENCE: Final = 0.95
 
 
 @dataclass(frozen=True)
@@ -49,8 +44,8 @@ class Training:
 class Metrics:
     """A model on one hospital's patients, with 95 % intervals.
 
-    accuracy: at probability one half; interval of Wilson (1927). auroc: None with fewer than five
-    patients of either class; interval of Newcombe (2006, see `auroc_interval`).
+    accuracy: at probability one half. auroc: None with fewer than five patients of either class.
+    Intervals: `consortium.intervals`.
     """
 
     accuracy: float
@@ -125,39 +120,13 @@ def evaluate(task: Task, state: State, frame: pd.DataFrame) -> Metrics:
 def metrics(logits: np.ndarray, y: np.ndarray) -> Metrics:
     """Accuracy and AUROC from logits [n] and outcomes [n]."""
     right = int(((logits > 0) == (y > 0.5)).sum())
-    interval = binomtest(right, len(y)).proportion_ci(CONFIDENCE, method="wilson")
-    bounds = (float(interval.low), float(interval.high))
+    bounds = share_interval(right / len(y), len(y))
     positives = int((y > 0.5).sum())
     negatives = len(y) - positives
     if min(positives, negatives) < JUDGEABLE:
         return Metrics(right / len(y), bounds, None, None)
     auroc = float(roc_auc_score(y, logits))
     return Metrics(right / len(y), bounds, auroc, auroc_interval(auroc, positives, negatives))
-
-
-def auroc_interval(auroc: float, positives: int, negatives: int) -> tuple[float, float]:
-    """95 % interval of an AUROC: every value at which the one seen is within 1.96 deviations.
-
-    The deviation is that of Hanley and McNeil (1982, equation 2) at the value itself, not at the
-    one seen, so that the interval is not empty at an AUROC of 1 (Newcombe 2006).
-    """
-    z = float(norm.ppf((1 + CONFIDENCE) / 2))
-
-    def beyond(value: float) -> float:
-        return abs(auroc - value) - z * math.sqrt(_auroc_variance(value, positives, negatives))
-
-    # At 0 and 1 themselves the deviation is 0, which is a root, but not the one that is meant.
-    step = 1e-9
-    low = brentq(beyond, 0.0, auroc - step) if auroc > step else 0.0
-    high = brentq(beyond, auroc + step, 1.0) if auroc < 1 - step else 1.0
-    return float(low), float(high)
-
-
-def _auroc_variance(auroc: float, positives: int, negatives: int) -> float:
-    q1 = auroc / (2 - auroc)
-    q2 = 2 * auroc**2 / (1 + auroc)
-    spread = (positives - 1) * (q1 - auroc**2) + (negatives - 1) * (q2 - auroc**2)
-    return max(0.0, (auroc * (1 - auroc) + spread) / (positives * negatives))
 
 
 def _state(task: Task, seed: int) -> State:

@@ -4,17 +4,20 @@ Every line comes from the ledger or from the task that all hospitals share; noth
 here, and what is not known is said.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from consortium import tasks
+from consortium.rounds.evaluation import ALONE, FEDERATED, MAJORITY, Estimate, intervals
 from consortium.standing import JobStanding
 from consortium.tasks.errors import TaskError
+from ledger.records import Evaluation
 
 
-def model_card(ledger: str, job: JobStanding) -> str:
+def model_card(ledger: str, job: JobStanding, evaluations: Sequence[Evaluation]) -> str:
     """The card of the model that an ended job released.
 
-    ``ledger`` is the ledger's id, which is its fingerprint.
+    ``ledger`` is the ledger's id, which is its fingerprint; ``evaluations`` are the job's.
     """
     end, contract = job.end, job.contract
     assert end is not None
@@ -67,6 +70,10 @@ def model_card(ledger: str, job: JobStanding) -> str:
         "noise that it declares. It does not cover validation scores and test results, nor what is "
         "true of a hospital as a whole.",
         "",
+        "## How it does",
+        "",
+        *_quality(evaluations),
+        "",
         "## Limits",
         "",
         "- How well it does on patients of other hospitals than these, nobody has measured.",
@@ -96,6 +103,42 @@ def _averaged(job: JobStanding) -> str:
     if end is not None and end.record.rounds >= first:
         return f"The model is the mean of the models of rounds {first} to {end.record.rounds}."
     return "It was stopped early: the model is the newest there was."
+
+
+def _quality(evaluations: Sequence[Evaluation]) -> list[str]:
+    if not evaluations:
+        return ["No hospital has released how the model does on its test patients."]
+    lines = [
+        "On each hospital's own test patients, as its release gate let it out: numbers are rounded "
+        "to bands, intervals (95 %) hold for any number of patients within the size band.",
+        "",
+        "| hospital | patients with, without | AUROC | accuracy | sensitivity | specificity "
+        "| calibration error | alone: AUROC | always the more frequent: accuracy |",
+        f"|{'---|' * 9}",
+    ]
+    for evaluation in evaluations:
+        found = intervals(evaluation)
+        ours, alone = found[FEDERATED], found[ALONE]
+        measures = ("auroc", "accuracy", "sensitivity", "specificity", "calibration")
+        cells = [
+            evaluation.author, f"{_size(evaluation.positives)}, {_size(evaluation.negatives)}",
+            *(_estimate(ours[measure]) for measure in measures), _estimate(alone["auroc"]),
+            _estimate(found[MAJORITY]["majority"]),
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _size(edge: int) -> str:
+    return f"≥ {edge}" if edge else "< 5"
+
+
+def _estimate(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "n/a"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.2f}"
+    return f"{estimate.value:.2f} ({estimate.low:.2f}–{estimate.high:.2f})"
 
 
 def _troubles(job: JobStanding) -> str:

@@ -196,7 +196,7 @@ def _config(app: FastAPI) -> uvicorn.Config:
     # not by a header that anybody on this machine may send (`consortium.api.edge`).
     return uvicorn.Config(
         app, log_level="warning", lifespan="off", ws="none", timeout_graceful_shutdown=2,
-        proxy_headers=False, server_header=False,
+        proxy_headers=False, server_header=False, log_config=None,
     )  # fmt: skip
 
 

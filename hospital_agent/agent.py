@@ -4,7 +4,8 @@
 |---|---|
 | node | asks the SuperLink for messages and answers them (`hospital_agent.supernode`) |
 | witness | follows the ledger, derives every block anew, co-signs (`hospital_agent.witness`) |
-| changes | asks the API to tell when there is something to look at, and wakes the other two |
+| evaluation | evaluates what ended jobs gave out (`hospital_agent.evaluation`) |
+| changes | asks the API to tell when there is something to look at, and wakes node and witness |
 | health | answers `GET /health` on the loopback address (`hospital_agent.health`) |
 
 Each goes on by itself when the other end is away. A termination signal ends them in order: a
@@ -16,6 +17,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from urllib.parse import urlsplit
 
@@ -28,6 +30,7 @@ from consortium.flower.fleet import Address
 from hospital_agent.cohort import Cohort
 from hospital_agent.connection import address_of, connect
 from hospital_agent.errors import AgentError, AgentRunning, ApiUnsafe, MemberStopped
+from hospital_agent.evaluation import Evaluations
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.health import Health, serve_health
 from hospital_agent.ledger_api import LedgerApi
@@ -64,7 +67,8 @@ def start(folder: HospitalFolder, health_port: int | None) -> None:
         stopping() as stop,
         connect(folder) as client,
     ):
-        watch = Watch(folder, client)
+        evaluations = Evaluations(folder, LedgerApi(client, folder))
+        watch = Watch(folder, client, evaluations.wake)
         node = SuperNode(folder.path, address, watch.announce, watch.catch_up, watch.is_told)
         health = Health(folder.institution, node.state, watch.state, watch.height)
         with ExitStack() as stack:
@@ -73,6 +77,9 @@ def start(folder: HospitalFolder, health_port: int | None) -> None:
             threads = [
                 threading.Thread(target=watch.run, args=(stop,), name="witness", daemon=True),
                 threading.Thread(target=node.run, args=(stop,), name="node", daemon=True),
+                threading.Thread(
+                    target=evaluations.run, args=(stop,), name="evaluation", daemon=True
+                ),
                 threading.Thread(
                     target=watch.listen, args=(stop, node.wake), name="changes", daemon=True
                 ),
@@ -87,8 +94,9 @@ def start(folder: HospitalFolder, health_port: int | None) -> None:
             stop.set()
             watch.nudge()
             node.wake.set()
+            evaluations.wake()
             deadline = time.monotonic() + _STOP_S
-            for thread in threads[:2]:  # the third waits for the API, and holds nothing
+            for thread in threads[:3]:  # the last waits for the API, and holds nothing
                 thread.join(max(0.0, deadline - time.monotonic()))
         log.info("agent: stopped")
 
@@ -113,8 +121,11 @@ def superlink_address(folder: HospitalFolder) -> Address:
 class Watch:
     """The witness in a thread, and what else is told to the API from time to time."""
 
-    def __init__(self, folder: HospitalFolder, client: httpx.Client) -> None:
-        self._folder, self._api = folder, LedgerApi(client, folder)
+    def __init__(
+        self, folder: HospitalFolder, client: httpx.Client, grown: Callable[[], None]
+    ) -> None:
+        """``grown`` is called when the copy may have grown, or more of it may be final."""
+        self._folder, self._api, self._grown = folder, LedgerApi(client, folder), grown
         self._witness = Witness(folder, self._api)
         self._lock = threading.Lock()
         self._nudged = threading.Event()
@@ -200,6 +211,7 @@ class Watch:
                 return False
             else:
                 self._told("following")
+        self._grown()
         return True
 
     def _told(self, state: str) -> None:

@@ -89,14 +89,22 @@ class Decisions:
             JobRefusedByPerson: if the newest decision is a refusal.
             ApprovalPending: if the policy wants an approval that nobody has given.
         """
+        self.check_not_refused(job)
+        if policy.approval == "always" and self.of(job) is None:
+            raise ApprovalPending(
+                f"{job.job} waits for a person's approval",
+                f"see `hospital-agent jobs show {job.job}`, then `jobs approve` or `jobs refuse`",
+            )
+
+    def check_not_refused(self, job: Job) -> None:
+        """Whether no person has refused the job.
+
+        Raises:
+            JobRefusedByPerson: if the newest decision is a refusal.
+        """
         decision = self.of(job)
         if decision is not None and decision.answer == REFUSE:
             raise JobRefusedByPerson(
                 f"a person at this hospital refused {job.job}",
                 f"if that was a mistake: `hospital-agent jobs approve {job.job}`",
-            )
-        if policy.approval == "always" and decision is None:
-            raise ApprovalPending(
-                f"{job.job} waits for a person's approval",
-                f"see `hospital-agent jobs show {job.job}`, then `jobs approve` or `jobs refuse`",
             )

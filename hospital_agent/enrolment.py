@@ -180,7 +180,7 @@ def check_continues(genesis: Genesis, old: HospitalFolder) -> int:
         FolderInvalid: if the folder holds no copy.
     """
     from hospital_agent.replica import Replica
-    from ledger.export import final_height
+    from ledger.copies import final_height
 
     continues = genesis.continues
     if continues is None or continues.ledger != old.ledger:

@@ -30,6 +30,14 @@ class PolicyInvalid(AgentError):
     """A value cannot stand in a policy."""
 
 
+class ReleaseRefused(AgentError):
+    """The hospital's own policy does not let its test results out."""
+
+
+class ReleasesUsedUp(AgentError):
+    """A cohort has released as many evaluations as the policy allows in its lifetime."""
+
+
 class CohortMissing(AgentError):
     """There is no data for the job's task here."""
 

@@ -14,6 +14,7 @@
 | ``cohorts/TASK/`` | ``train.csv``, ``validation.csv``, ``test.csv``, ``cohort.json`` |
 | ``budget.sqlite`` | privacy spent, reserved and left (`privacy.budget`) |
 | ``rounds.sqlite`` | what a round must not forget between its phases (`hospital_agent.rounds`) |
+| ``releases.sqlite`` | test results that were let out (`hospital_agent.releases`) |
 | ``replica.sqlite`` | the verified copy of the ledger (`hospital_agent.replica`) |
 | ``content/``, ``models/`` | updates and models by digest |
 """

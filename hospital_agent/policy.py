@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from consortium import tasks
-from hospital_agent.errors import FolderInvalid, PolicyInvalid, PolicyRefused
+from hospital_agent.errors import FolderInvalid, PolicyInvalid, PolicyRefused, ReleaseRefused
 from hospital_agent.folder import HospitalFolder, read_json, write_json
 from ledger.records import Job
 from privacy.budget_status import epsilon_up
@@ -22,6 +22,8 @@ from privacy.gaussian import mu_squared
 
 APPROVALS: Final = ("never", "always")
 INSTALLED: Final = "installed"
+EVALUATIONS: Final = ("banded", "none")
+EVALUATION_LIMIT: Final = 100
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -33,7 +35,9 @@ class Policy:
     (None: as much as the lifetime allows); ``fewest_institutions`` is the smallest job that the
     hospital takes part in; ``tasks`` are those it allows. ``approval``: whether a person must
     approve each job ("never", "always"). ``app``: which model code may run: the app built from
-    this agent's own package ("installed"), or the bundles with these SHA-256.
+    this agent's own package ("installed"), or the bundles with these SHA-256. ``evaluations``:
+    whether test results of released models leave through the release gate ("banded") or not at all
+    ("none"); ``evaluation_limit``: of how many jobs, over a cohort's life.
     """
 
     lifetime_epsilon: str
@@ -43,6 +47,8 @@ class Policy:
     job_epsilon: str | None = None
     approval: str = "never"
     app: str | tuple[str, ...] = INSTALLED
+    evaluations: str = "banded"
+    evaluation_limit: int = EVALUATION_LIMIT
 
     @staticmethod
     def read(path: Path) -> "Policy":
@@ -97,6 +103,23 @@ class Policy:
                     f"the limit is {limit}",
                     "submit a job with a smaller epsilon, or ask the data owner",
                 )
+
+    def check_evaluation(self, job: Job) -> None:
+        """Whether the policy lets this hospital's test results on a job's model out.
+
+        Raises:
+            ReleaseRefused: naming the rule.
+        """
+        if self.evaluations == "none":
+            raise ReleaseRefused(
+                "evaluations: the policy releases none",
+                "the data owner may run `hospital-agent policy set --evaluations banded`",
+            )
+        if job.task not in self.tasks:
+            raise ReleaseRefused(
+                f"tasks: the policy does not allow the task {job.task}",
+                f"the data owner may run `hospital-agent policy set --allow-task {job.task}`",
+            )
 
     def check_app(self, bundle: str, installed: str) -> None:
         """Whether an app bundle of this SHA-256 may run here; ``installed``: that of the own one.
@@ -175,6 +198,12 @@ def _check(policy: Policy) -> None:
         (check_delta if name == "delta" else check_epsilon)(number)
     if type(policy.fewest_institutions) is not int or policy.fewest_institutions < 1:
         raise PolicyInvalid("fewest_institutions is not a number from 1 on", "write it like 3")
+    if policy.evaluations not in EVALUATIONS:
+        raise PolicyInvalid(
+            "evaluations is no choice that there is", f"choose one of: {', '.join(EVALUATIONS)}"
+        )
+    if type(policy.evaluation_limit) is not int or policy.evaluation_limit < 0:
+        raise PolicyInvalid("evaluation_limit is not a number from 0 on", "write it like 100")
     if not _texts(policy.tasks):
         raise PolicyInvalid("tasks is not a list of names", 'write it like ["heart-disease"]')
     if policy.approval not in APPROVALS:

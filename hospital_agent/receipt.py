@@ -6,7 +6,7 @@ from pathlib import Path
 from hospital_agent.errors import ForkRefused, ReceiptMissing
 from hospital_agent.replica_copy import ReplicaCopy
 from hospital_agent.view import ReplicaView
-from ledger.export import final_height
+from ledger.copies import final_height
 from ledger.keys import Role
 from ledger.note import SignatureLine, SignedHead, verify_cosignature, verify_note
 from ledger.prove import prove

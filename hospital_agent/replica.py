@@ -191,6 +191,21 @@ class Replica:
         ends = [r for e in self.entries("job-end", job) if isinstance(r := e.record, JobEnd)]
         return ends[0] if ends else None
 
+    def learned(self, institution: str, *, evaluated: bool = True) -> list[str]:
+        """Jobs whose end is final and in which it has revealed, oldest first.
+
+        ``evaluated`` False: only those that it has not evaluated.
+        """
+        query = (
+            "SELECT job, height FROM entries AS ends WHERE author = 'coordinator' "
+            "AND type = 'job-end' AND EXISTS (SELECT 1 FROM entries WHERE job = ends.job "
+            "AND type = 'proof' AND author = ?1) AND (?2 OR NOT EXISTS (SELECT 1 FROM entries "
+            "WHERE job = ends.job AND type = 'evaluation' AND author = ?1)) ORDER BY idx"
+        )
+        with self._connect() as connection:
+            ended = connection.execute(query, (institution, evaluated)).fetchall()
+            return [str(job) for job, height in ended if certificate(connection, height)]
+
     def results(self, job: str) -> list[Result]:
         """The job's results, oldest first."""
         return [r for e in self.entries("result", job) if isinstance(r := e.record, Result)]

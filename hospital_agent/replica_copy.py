@@ -1,13 +1,13 @@
 """A hospital's replica as a `ledger.copies.LedgerCopy`: for its exports and receipts."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 from ledger.block import Block, Header
 from ledger.disclosure import Disclosure
 from ledger.entry import Entry
-from ledger.merkle import Frontier
+from ledger.merkle import Frontier, Span, span_root
 from ledger.note import Checkpoint
 from ledger.records import Erasure, Record
 
@@ -67,10 +67,17 @@ class ReplicaCopy:
         for (body,) in self._connection.execute(query, (first, last)):
             out.write(body + b"\n")
 
-    def leaves(self, size: int) -> list[bytes]:
-        """The first ``size`` leaf hashes."""
-        query = "SELECT leaf FROM entries WHERE idx < ? ORDER BY idx"
-        return [leaf for (leaf,) in self._connection.execute(query, (size,))]
+    def subtrees(self, spans: Sequence[Span]) -> list[bytes]:
+        """Roots over spans of leaves that are there, from the blocks in which they end."""
+        return [self._subtree(span) for span in spans]
+
+    def _subtree(self, span: Span) -> bytes:
+        last = self._connection.execute("SELECT height FROM entries WHERE idx = ?", (span[1] - 1,))
+        height = last.fetchone()[0]
+        before = self.frontier(height - 1) if height else Frontier()
+        query = "SELECT leaf FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx"
+        leaves = self._connection.execute(query, (before.size, span[1]))
+        return span_root(span, before, (leaf for (leaf,) in leaves))
 
     def leaf(self, index: int) -> tuple[int, bytes] | None:
         """Height and bytes of one leaf: an entry, or a block's header."""

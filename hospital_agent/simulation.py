@@ -15,6 +15,7 @@ from consortium.weights import to_torch
 from hospital_agent.client_app import simulation_client_app
 from hospital_agent.cohort import PARTS, Cohort
 from hospital_agent.enrolment import enrol, sign_genesis
+from hospital_agent.evaluation import Evaluations
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.ledger_api import LedgerApi
 from hospital_agent.policy import Policy, asked, change_policy
@@ -69,6 +70,11 @@ class SimulatedHospital:
         if self._witness is None:
             self._witness = Witness(self._folder, LedgerApi(client, self._folder))
         self._witness.step()
+
+    def release(self, client: httpx.Client) -> None:
+        """Evaluates what ended jobs gave out, and hands in what the release gate lets out."""
+        self.witness(client)  # whether the end is final it learns from the others' cosignatures
+        Evaluations(self._folder, LedgerApi(client, self._folder)).step()
 
     def budget(self, task: str) -> BudgetStatus:
         """Spent, reserved and left."""

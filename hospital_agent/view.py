@@ -1,6 +1,6 @@
 """What the round rules ask of the ledger, answered from this hospital's verified copy."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from hospital_agent.replica import Replica
 from ledger.chain import Chain
 from ledger.content import Weights, model_hash
 from ledger.errors import ContentInvalid, ContentMissing
-from ledger.records import Job, MemberForm, Policy, Proof, Result
+from ledger.records import Job, JobEnd, MemberForm, Policy, Proof, Result
 
 if TYPE_CHECKING:
     from consortium.rounds.near_copy import EarlierStep
@@ -75,6 +75,14 @@ class ReplicaView:
     def ended(self, job: str) -> bool:
         """Whether a job is over."""
         return self.replica.end_of(job) is not None
+
+    def end_of(self, job: str) -> JobEnd | None:
+        """The job's end, if it is over."""
+        return self.replica.end_of(job)
+
+    def evaluated(self, job: str) -> Collection[str]:
+        """The institutions whose evaluation of the job is in the copy."""
+        return {entry.record.author for entry in self.replica.entries("evaluation", job)}
 
     def results(self, job: str) -> Sequence[Result]:
         """A job's results, oldest first."""

@@ -35,6 +35,7 @@ from hospital_agent.errors import (
 )
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.ledger_api import LedgerApi
+from hospital_agent.releases import Releases
 from hospital_agent.rounds import RoundMemory
 from hospital_agent.view import ReplicaView
 from ledger.block import Block, origin
@@ -64,6 +65,7 @@ from ledger.records import (
     Commitment,
     Enrol,
     Erasure,
+    Evaluation,
     JobEnd,
     MemberForm,
     Proof,
@@ -88,6 +90,7 @@ class Witness:
         self._api = api
         self._memory = RoundMemory(folder.path / "rounds.sqlite")
         self._approvals = Approvals(folder.path / "approvals.sqlite")
+        self._releases = Releases(folder.path / "releases.sqlite")
         self._view = ReplicaView(folder, api.fetch)
         self._replica = self._view.replica
         # By this process: repeats are harmless, and cost time.
@@ -243,6 +246,8 @@ class Witness:
                 continue
             if isinstance(record, Change | Approval | Erasure):
                 own: bytes | None = entry.data if self._approvals.holds(entry) else None
+            elif isinstance(record, Evaluation):
+                own = entry.data if self._releases.holds(entry) else None
             elif isinstance(record, Commitment):
                 trained = self._memory.trained((record.job, record.round, record.attempt))
                 own = trained.commitment if trained else None

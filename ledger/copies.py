@@ -4,9 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Protocol
 
 from ledger.block import Block, Header
+from ledger.chain import check_quorum
 from ledger.disclosure import Disclosure
 from ledger.entry import Entry
-from ledger.merkle import Frontier
+from ledger.errors import QuorumMissing
+from ledger.merkle import Frontier, Span
 from ledger.start import Start
 
 
@@ -37,8 +39,8 @@ class LedgerCopy(Protocol):
     def write_entries(self, out: IO[bytes], first: int, last: int) -> None:
         """Writes the entries of the blocks from ``first`` to ``last``, a line each."""
 
-    def leaves(self, size: int) -> Sequence[bytes]:
-        """The first ``size`` leaf hashes."""
+    def subtrees(self, spans: Sequence[Span]) -> list[bytes]:
+        """Roots over spans of leaves that are there: the steps of a proof."""
 
     def leaf(self, index: int) -> tuple[int, bytes] | None:
         """Height and bytes of one leaf: an entry, or a block's header."""
@@ -53,3 +55,17 @@ def start_before(copy: LedgerCopy, height: int) -> Start:
         copy.genesis(), tuple(copy.changes(height - 1)), copy.header(height - 1),
         copy.frontier(height - 1),
     )  # fmt: skip
+
+
+def final_height(copy: LedgerCopy) -> int:
+    """Height of the newest block that a quorum co-signed; -1 where there is none."""
+    newest = copy.newest()
+    if newest is None:
+        return -1
+    membership = start_before(copy, newest + 1).chain().membership
+    [(block, lines)] = copy.blocks(newest, newest)
+    try:
+        check_quorum(membership, block.checkpoint, lines)
+    except QuorumMissing:
+        return newest - 1
+    return newest

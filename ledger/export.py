@@ -9,10 +9,9 @@ from pathlib import Path
 
 from ledger import canonical
 from ledger.block import Block
-from ledger.chain import check_quorum
-from ledger.copies import LedgerCopy, start_before
+from ledger.copies import LedgerCopy, final_height, start_before
 from ledger.entry import Entry
-from ledger.errors import ExportExists, LedgerMissing, QuorumMissing, RangeInvalid
+from ledger.errors import ExportExists, LedgerMissing, RangeInvalid
 from ledger.keys import SecretKey
 from ledger.manifest import FILES, START, FileDigest, Manifest
 from ledger.records import Approval, JobEnd, Proof, Result, schemas
@@ -72,20 +71,6 @@ def export_ledger(
     with _whole(out) as folder:
         exported = _write(copy, exporter, key, folder, first, last, contents)
     return Exported(out, *exported)
-
-
-def final_height(copy: LedgerCopy) -> int:
-    """Height of the newest block that a quorum co-signed; -1 where there is none."""
-    newest = copy.newest()
-    if newest is None:
-        return -1
-    membership = start_before(copy, newest + 1).chain().membership
-    [(block, lines)] = copy.blocks(newest, newest)
-    try:
-        check_quorum(membership, block.checkpoint, lines)
-    except QuorumMissing:
-        return newest - 1
-    return newest
 
 
 @contextmanager

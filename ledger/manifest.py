@@ -13,6 +13,7 @@
 | ``manifest.sig`` | the exporter's signature over the manifest |
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -29,7 +30,9 @@ FILES = (
     "schemas.json",
 )  # fmt: skip
 START = "start.json"
+OWN = ("manifest.json", "manifest.sig")
 FOLDERS = ("content", "models")
+_BY_DIGEST = re.compile(rf"(?:{'|'.join(FOLDERS)})/[0-9a-f]{{64}}")
 _TYPES = {
     "ledger": str, "exporter": str, "first_height": int, "last_height": int, "entries": int,
     "complete": str, "files": dict,
@@ -138,15 +141,20 @@ def files_in(folder: Path) -> set[str]:
                 if not item.is_file() or item.is_symlink():
                     raise invalid(f"{path.name}/{item.name[:70]!r} is not a file")
                 found.add(f"{path.name}/{item.name}")
-        elif path.name in {*FILES, START, "manifest.json", "manifest.sig"}:
+        elif path.name in {*FILES, START, *OWN}:
             if not path.is_file():
                 raise invalid(f"{path.name} is not a file")
             found.add(path.name)
         else:
             raise invalid(f"{path.name[:60]!r} does not belong to an export")
-    for name in sorted({*FILES, "manifest.json", "manifest.sig"} - found):
+    for name in sorted({*FILES, *OWN} - found):
         raise invalid(f"{name} is missing")
-    return found - {"manifest.json", "manifest.sig"}
+    return found - {*OWN}
+
+
+def belongs(name: str) -> bool:
+    """Whether an export may hold a file of this name."""
+    return name in (*FILES, START, *OWN) or _BY_DIGEST.fullmatch(name) is not None
 
 
 def invalid(what: str) -> ExportInvalid:

@@ -1,16 +1,21 @@
 """The Merkle tree of RFC 6962 section 2.1 (SHA-256), with its inclusion and consistency proofs.
 
 Leaves and inner nodes are hashed under different prefixes, so that a node can never be passed
-off as a leaf. `Frontier` grows a tree in O(log n) memory; the proofs need all leaf hashes.
+off as a leaf. `Frontier` grows a tree in O(log n) memory. A proof is a list of the roots of subtrees,
+each over a span of leaves: `inclusion_path` and `consistency_path` say which, so that whoever has
+frontiers of the growing tree makes a proof without all its leaves (`span_root`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import islice
 
 from ledger.errors import ProofInvalid
 
 EMPTY_ROOT = sha256(b"").digest()
+Span = tuple[int, int]
+"""Leaves from an index on, up to and without another."""
 
 
 def leaf_hash(entry: bytes) -> bytes:
@@ -61,25 +66,52 @@ def root(leaves: Sequence[bytes]) -> bytes:
     return frontier.root()
 
 
-def _split(n: int) -> int:
-    """The largest power of two smaller than ``n`` (n > 1)."""
-    return 1 << (n - 1).bit_length() - 1
+def span_root(span: Span, before: Frontier, leaves: Iterable[bytes]) -> bytes:
+    """Root over a span of a tree that was grown further than to ``before``.
+
+    ``span`` is one of a path's. ``before`` is the tree when it was smaller than the span's end;
+    ``leaves`` are the leaf hashes from there on, up to the span's end.
+    """
+    first, last = span
+    # The span begins at a multiple of a power of two that is no shorter than it, so of the roots
+    # before its end the last are those inside it.
+    inside = max(0, before.size - first)
+    frontier = Frontier(inside, before.nodes[len(before.nodes) - inside.bit_count() :])
+    for leaf in islice(leaves, max(0, first - before.size), None):
+        frontier.append(leaf)
+    assert frontier.size == last - first
+    return frontier.root()
 
 
-def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Audit path of leaf ``index`` in the tree over ``leaves`` (RFC 6962 2.1.1).
+def _middle(first: int, last: int) -> int:
+    """Where a subtree of at least two leaves is split: at the largest power of two within it."""
+    return first + (1 << (last - first - 1).bit_length() - 1)
+
+
+def inclusion_path(index: int, size: int) -> list[Span]:
+    """The subtrees whose roots lead from leaf ``index`` to the root (RFC 6962 2.1.1).
 
     Raises:
         ProofInvalid: if there is no such leaf.
     """
-    if not 0 <= index < len(leaves):
-        raise _invalid(f"entry {index} cannot be in a tree of {len(leaves)}")
-    if len(leaves) == 1:
-        return []
-    k = _split(len(leaves))
-    if index < k:
-        return [*inclusion_proof(leaves[:k], index), root(leaves[k:])]
-    return [*inclusion_proof(leaves[k:], index - k), root(leaves[:k])]
+    if not 0 <= index < size:
+        raise _invalid(f"entry {index} cannot be in a tree of {size}")
+    path: list[Span] = []
+    first, last = 0, size
+    while last - first > 1:
+        middle = _middle(first, last)
+        path.append((middle, last) if index < middle else (first, middle))
+        first, last = (first, middle) if index < middle else (middle, last)
+    return path[::-1]
+
+
+def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
+    """Audit path of leaf ``index`` in the tree over ``leaves``.
+
+    Raises:
+        ProofInvalid: if there is no such leaf.
+    """
+    return [root(leaves[first:last]) for first, last in inclusion_path(index, len(leaves))]
 
 
 def verify_inclusion(
@@ -107,26 +139,32 @@ def verify_inclusion(
         raise _invalid(f"the path of entry {index} does not lead to the root")
 
 
+def consistency_path(old_size: int, size: int) -> list[Span]:
+    """The subtrees whose roots show that the tree of ``size`` goes on from that of ``old_size``
+    (RFC 6962 2.1.2).
+
+    Raises:
+        ProofInvalid: if the old tree is the larger one.
+    """
+    if not 0 <= old_size <= size:
+        raise _invalid(f"a tree of {old_size} is no part of a tree of {size}")
+    path: list[Span] = []
+    first, last = 0, size
+    while 0 < old_size < last:
+        middle = _middle(first, last)
+        path.append((middle, last) if old_size <= middle else (first, middle))
+        first, last = (first, middle) if old_size <= middle else (middle, last)
+    # The old tree's own root is known to whoever asks.
+    return ([(first, last)] if first else []) + path[::-1]
+
+
 def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
-    """Proof that the tree of the first ``old_size`` leaves is a prefix (RFC 6962 2.1.2).
+    """Proof that the tree of the first ``old_size`` leaves is the beginning of that over all.
 
     Raises:
         ProofInvalid: if there are fewer leaves than that.
     """
-    if not 0 <= old_size <= len(leaves):
-        raise _invalid(f"a tree of {old_size} is no part of a tree of {len(leaves)}")
-    if old_size in (0, len(leaves)):
-        return []
-    return _subproof(leaves, old_size, complete=True)
-
-
-def _subproof(leaves: Sequence[bytes], m: int, *, complete: bool) -> list[bytes]:
-    if m == len(leaves):
-        return [] if complete else [root(leaves)]
-    k = _split(len(leaves))
-    if m <= k:
-        return [*_subproof(leaves[:k], m, complete=complete), root(leaves[k:])]
-    return [*_subproof(leaves[k:], m - k, complete=False), root(leaves[:k])]
+    return [root(leaves[first:last]) for first, last in consistency_path(old_size, len(leaves))]
 
 
 def verify_consistency(

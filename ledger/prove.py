@@ -11,10 +11,9 @@ from typing import Any
 from ledger import canonical, merkle
 from ledger.block import Header
 from ledger.chain import Chain, check_quorum
-from ledger.copies import LedgerCopy
+from ledger.copies import LedgerCopy, final_height
 from ledger.entry import Entry
 from ledger.errors import CanonicalInvalid, LedgerError, LedgerMissing, ProofInvalid
-from ledger.export import final_height
 from ledger.keys import Role
 from ledger.membership import Membership
 from ledger.note import verify_note
@@ -62,7 +61,7 @@ def prove(copy: LedgerCopy, index: int) -> str:
             "entry": found[1].decode(),
         }
     )
-    hashes = tuple(merkle.inclusion_proof(copy.leaves(size), index))
+    hashes = tuple(copy.subtrees(merkle.inclusion_path(index, size)))
     lines = [block.signature, *lines]
     return TlogProof(index, hashes, block.checkpoint.text(), tuple(lines), extra).text()
 

@@ -139,6 +139,12 @@ def read_cosignatures(connection: Connection, height: int) -> list[str]:
     return sorted(connection.execute(query).scalars())
 
 
+def to_frontier(size: int, stored: bytes) -> Frontier:
+    """A tree from its roots as they are stored."""
+    data = bytes(stored)
+    return Frontier(size, [data[i : i + 32] for i in range(0, len(data), 32)])
+
+
 def read_frontier(connection: Connection, height: int) -> Frontier:
     """The tree after a block, its header included."""
     row = connection.execute(
@@ -148,8 +154,7 @@ def read_frontier(connection: Connection, height: int) -> Frontier:
     ).one()
     size = Header.parse(bytes(row.header)).size + 1
     if row.frontier is not None:
-        data = bytes(row.frontier)
-        return Frontier(size, [data[i : i + 32] for i in range(0, len(data), 32)])
+        return to_frontier(size, row.frontier)
     frontier = Frontier()  # a block stored before the column was there
     leaves = (
         select(schema.entries.c.leaf_hash)

@@ -54,6 +54,7 @@ entries = Table(
     Index("entries_type_idx", "type"),
     Index("entries_height_idx", "height"),
     Index("entries_institution_type_idx", "institution", "type", "idx"),
+    Index("entries_leaf_hash_idx", "leaf_hash"),
 )
 
 # UNIQUE prev besides the primary key: without both, concurrent writers fork the chain.
@@ -97,6 +98,7 @@ cosignatures = Table(
     ),
     Column("institution", Text, primary_key=True),
     Column("line", Text, nullable=False),  # C2SP signed-note signature line
+    Index("cosignatures_institution_height_idx", "institution", "height"),
 )
 
 # What institutions handed in, from before it stands in a block.

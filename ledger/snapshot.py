@@ -4,16 +4,16 @@ Entries leave the server in ledger order through COPY, as the very bytes that we
 server writes the lines, and no row becomes a Python object.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from ledger import rows, schema
 from ledger.block import Block, Header
 from ledger.disclosure import Disclosure
 from ledger.entry import Entry
-from ledger.merkle import Frontier
+from ledger.merkle import Frontier, Span, span_root
 from ledger.records import Erasure
 
 # Canonical JSON holds no control character: with these as quote and delimiter, COPY's CSV form
@@ -22,6 +22,22 @@ _COPY = (
     "COPY (SELECT convert_from(body, 'UTF8') FROM entries"
     " WHERE height BETWEEN {first} AND {last} AND type <> 'block' ORDER BY idx)"
     " TO STDOUT WITH (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02', ENCODING 'UTF8')"
+)
+# Of each span the tree before the block of its last leaf, and the leaves from there on.
+_SUBTREES = text(
+    """
+    SELECT first, last, block.height, block.frontier,
+           coalesce(block.first_idx + block.count + 1, 0) AS size, leaves
+    FROM unnest(CAST(:firsts AS bigint[]), CAST(:lasts AS bigint[]))
+        WITH ORDINALITY AS span (first, last, position)
+    JOIN entries AS final ON final.idx = last - 1
+    LEFT JOIN blocks AS block ON block.height = final.height - 1
+    CROSS JOIN LATERAL (
+        SELECT array_agg(leaf_hash ORDER BY idx) AS leaves FROM entries
+        WHERE idx >= coalesce(block.first_idx + block.count + 1, 0) AND idx < last
+    ) AS rest
+    ORDER BY position
+    """
 )
 
 
@@ -87,11 +103,19 @@ class Snapshot:
         for row in found:
             yield rows.to_block(row, ()), sorted(row.lines or ())
 
-    def leaves(self, size: int) -> list[bytes]:
-        """The first ``size`` leaf hashes."""
-        query = select(schema.entries.c.leaf_hash).where(schema.entries.c.idx < size)
-        found = self._connection.execute(query.order_by(schema.entries.c.idx)).scalars()
-        return [bytes(leaf) for leaf in found]
+    def subtrees(self, spans: Sequence[Span]) -> list[bytes]:
+        """Roots over spans of leaves that are there, from the blocks in which they end."""
+        ends = {"firsts": [first for first, _ in spans], "lasts": [last for _, last in spans]}
+        return [
+            span_root(
+                (row.first, row.last),
+                rows.read_frontier(self._connection, row.height)
+                if row.frontier is None and row.size
+                else rows.to_frontier(row.size, row.frontier or b""),
+                map(bytes, row.leaves),
+            )
+            for row in self._connection.execute(_SUBTREES, ends)
+        ]
 
     def leaf(self, index: int) -> tuple[int, bytes] | None:
         """Height and bytes of one leaf: an entry, or a block's header."""

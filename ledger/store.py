@@ -27,6 +27,7 @@ from ledger.errors import (
     CosignatureConflict,
     LedgerError,
     LedgerMissing,
+    ProofInvalid,
     RecordInvalid,
     SequenceConflict,
 )
@@ -40,6 +41,19 @@ from ledger.snapshot import Snapshot
 
 _SEQUENCER = 0x6D656470  # "medp": the advisory lock that every sequencer takes
 _SUBMITTED = (Change, Approval, Erasure, Evaluation)
+# One step in the index for each institution, however many blocks it co-signed.
+_MEMBER_HEADS = text(
+    """
+    SELECT member.institution, newest.line, blocks.checkpoint, blocks.signature
+    FROM unnest(CAST(:members AS text[])) AS member (institution)
+    CROSS JOIN LATERAL (
+        SELECT height, line FROM cosignatures WHERE institution = member.institution
+        ORDER BY height DESC LIMIT 1
+    ) AS newest
+    JOIN blocks ON blocks.height = newest.height
+    ORDER BY member.institution COLLATE "C"
+    """
+)
 
 
 @dataclass(frozen=True)
@@ -365,25 +379,12 @@ class LedgerStore:
 
     def member_heads(self) -> list[MemberHead]:
         """The newest checkpoint that each institution co-signed, by name."""
-        lines, blocks = schema.cosignatures, schema.blocks
-        newest = (
-            select(lines.c.institution, func.max(lines.c.height).label("height"))
-            .group_by(lines.c.institution)
-            .subquery()
-        )
-        query = (
-            select(lines.c.institution, lines.c.line, blocks.c.checkpoint, blocks.c.signature)
-            .join(blocks, blocks.c.height == lines.c.height)
-            .join(
-                newest,
-                (newest.c.institution == lines.c.institution) & (newest.c.height == lines.c.height),
-            )
-            .order_by(lines.c.institution)
-        )
+        members = {name for m in self.chain().memberships.values() for name in m.members}
         with self._engine.connect() as connection:
+            found = connection.execute(_MEMBER_HEADS, {"members": sorted(members)})
             return [
                 MemberHead(r.institution, Checkpoint.parse(r.checkpoint), r.signature, r.line)
-                for r in connection.execute(query)
+                for r in found
             ]
 
     def block(self, height: int) -> Block:
@@ -448,8 +449,11 @@ class LedgerStore:
         Raises:
             ProofInvalid: if there are no such trees.
         """
+        path = merkle.consistency_path(old_size, size)
+        if size > (stored := self.chain().checkpoint.size):
+            raise ProofInvalid(f"the tree has {stored} leaves so far", "ask for no larger one")
         with self.snapshot() as snapshot:
-            return merkle.consistency_proof(snapshot.leaves(size), old_size)
+            return snapshot.subtrees(path)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:

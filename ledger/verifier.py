@@ -383,7 +383,10 @@ class Entry:
 APPROVAL: Form = {"change": HEX32, "approver": HEX32}  # and what every body has
 BODY: Form = {"v": 1, "type": str, "author": str}  # and more, by the type
 BY_COORDINATOR = {"job", "result", "job-end", "change", "erasure"}
-BY_MEMBER = {"commitment", "refusal", "close", "proof", "verdict", "change", "erasure", "approval"}
+BY_MEMBER = {
+    "commitment", "refusal", "close", "proof", "verdict", "change", "erasure", "approval",
+    "evaluation",
+}  # fmt: skip
 MEMBER: Form = {"id": NAME, "title": str, "keys": dict, "possession": dict}
 ACTIONS: Mapping[Any, Form] = {
     "enrol": {"member": dict, "consent": HEX64},

@@ -109,7 +109,7 @@ def test_the_index_lists_every_page_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["api.md", "operate.md", "architecture.md", "privacy.md", "recovery.md"]
+    "page", ["api.md", "client.md", "operate.md", "architecture.md", "privacy.md", "recovery.md"]
 )
 def test_links_of_the_docs_lead_somewhere(page: str) -> None:
     _check_links(ROOT / "docs" / page)

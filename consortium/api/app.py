@@ -18,6 +18,7 @@ from consortium.api.callers import Callers, Permissions
 from consortium.api.changes import changes_router
 from consortium.api.contributions import contributions_router
 from consortium.api.enrolment import LedgerSite, enrolment_router, transport_router
+from consortium.api.evaluations import evaluations_router
 from consortium.api.events import events_router
 from consortium.api.exports import exports_router
 from consortium.api.institutions import institutions_router
@@ -87,6 +88,7 @@ def create_app(
     app.include_router(institutions_router(store, standing, allowed, seen))
     app.include_router(jobs_router(store, standing, allowed, live))
     app.include_router(contributions_router(store, allowed))
+    app.include_router(evaluations_router(store, allowed))
     app.include_router(models_router(store, standing, allowed, content, models))
     app.include_router(privacy_router(store, standing, allowed, home))
     app.include_router(ledger_router(store, standing, allowed, on_change))

@@ -9,6 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from consortium.access import PREFIX, AccessTokens, Caller, Role
 from consortium.api.oidc import Oidc
+from consortium.api.queries import KnownQueries
 from consortium.api.rate_limits import RateLimits
 from consortium.api.tokens import check_token
 from consortium.errors import RoleForbidden, TokenInvalid
@@ -51,6 +52,7 @@ class Callers:
     ) -> None:
         self._store, self._tokens, self._portal = store, tokens, portal_token
         self._seen, self._oidc, self._limits = seen, oidc, limits
+        self._queries = KnownQueries()
 
     def identify(self, token: str) -> Caller:
         """Whose token a request shows.
@@ -78,7 +80,7 @@ class Callers:
         """A dependency that gives the caller's name, if its role is one of these.
 
         Raises (when called): TokenInvalid (401), RoleForbidden (403), TooManyRequests (429),
-        IssuerUnreachable (503).
+        IssuerUnreachable (503), RequestValidationError (422).
         """
 
         def permitted(
@@ -97,6 +99,7 @@ class Callers:
                     f"this is not for the role {caller.role}",
                     f"it is for: {', '.join(sorted(roles))}",
                 )
+            self._queries.check(request)
             return caller.name
 
         permitted.roles = roles  # type: ignore[attr-defined]

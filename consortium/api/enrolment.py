@@ -33,6 +33,7 @@ from ledger.keys import Role
 from ledger.records import Genesis, MemberForm
 from ledger.store import LedgerStore
 
+_TEXT = {"type": "string"}
 _SECRET = HTTPBearer(
     auto_error=False, scheme_name="invitation", description="The secret of an invitation"
 )
@@ -123,6 +124,22 @@ def _genesis(genesis: Genesis, missing: tuple[str, ...], *, final: bool) -> dict
     }
 
 
+def _takes(**properties: Any) -> dict[str, Any]:
+    """Describes a body that is read by hand, after it is known who asks."""
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    content = {"application/json": {"schema": schema}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+_TRANSPORT = _takes(key=_TEXT, proof=_TEXT)
+_SIGNATURE = _takes(ledger=_TEXT, institution=_TEXT, signature={"type": "object"})
+_ENROLMENT = _takes(
+    form={"type": "object"},
+    consent={"type": ["string", "null"]},
+    transport={"type": "object", "properties": {"key": _TEXT, "proof": _TEXT}},
+)
+
+
 def create_draft_app(home: Path, requests_per_minute: int = 0) -> FastAPI:
     """The API of a draft: nothing but what its founders need."""
     app = new_app()
@@ -164,7 +181,7 @@ def enrolment_router(home: Path, site: Site) -> APIRouter:
             "founder": who.founder,
         }
 
-    @router.post("/enrolments", status_code=201)
+    @router.post("/enrolments", status_code=201, openapi_extra=_ENROLMENT)
     def enrol(
         who: Annotated[Invitation, Depends(invited)], content: Annotated[Any, Depends(_body)]
     ) -> dict[str, str]:
@@ -177,7 +194,7 @@ def enrolment_router(home: Path, site: Site) -> APIRouter:
         """The genesis, and whose signatures it lacks."""
         return site.genesis()
 
-    @router.post("/genesis/signatures")
+    @router.post("/genesis/signatures", openapi_extra=_SIGNATURE)
     def sign(content: Annotated[Any, Depends(_body)]) -> dict[str, Any]:
         """Takes in a founder's signature; the last one begins the ledger."""
         if not isinstance(content, dict):
@@ -196,7 +213,7 @@ def transport_router(
     router = APIRouter(prefix="/v1", tags=["joining"])
     keys = TransportKeys(home)
 
-    @router.put("/institutions/self/transport", status_code=204)
+    @router.put("/institutions/self/transport", status_code=204, openapi_extra=_TRANSPORT)
     def put(
         who: Annotated[str, Depends(institution)], content: Annotated[Any, Depends(_body)]
     ) -> None:

@@ -14,7 +14,7 @@ from consortium.standing import Standing
 from ledger.content import ContentStore
 from ledger.errors import ContentMissing
 from ledger.listing import Listed
-from ledger.records import Job, JobEnd, Result
+from ledger.records import Evaluation, Job, JobEnd, Result
 from ledger.store import LedgerStore
 
 Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", examples=["0a" * 32])]
@@ -68,7 +68,10 @@ def models_router(
                 raise ContentMissing(
                     f"no job released the model {model[:16]}", "see /v1/models for those released"
                 )
-            text = model_card(store.chain().ledger, found[-1])
+            name = found[-1].contract.job
+            listed = store.listing.entries(("evaluation",), name, limit=None)
+            said = [r for one in listed if isinstance(r := one.entry.record, Evaluation)]
+            text = model_card(store.chain().ledger, found[-1], said)
         return Response(text, media_type="text/markdown")
 
     @router.get(

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from consortium.api.callers import Permissions
 from consortium.offers import Offers
@@ -13,12 +13,18 @@ from ledger.records import Name
 MOST_TASKS = 100
 
 
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 190.0 is 190."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class TaskOffers(BaseModel):
     """Declared patients by task: public round numbers."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     tasks: Annotated[
-        dict[Name, Annotated[int, Field(ge=1, le=10**9)]], Field(max_length=MOST_TASKS)
+        dict[Name, Annotated[int, Field(ge=1, le=10**9), BeforeValidator(_whole)]],
+        Field(max_length=MOST_TASKS, json_schema_extra={"additionalProperties": False}),
     ]
 
 

@@ -413,3 +413,36 @@ class Forecast(Form):
     epsilon: DecimalText
     delta: DecimalText
     costs: list[Cost]
+
+
+# evaluations
+
+
+class Estimate(Form):
+    """A released number with its 95 % interval, in fractions of 1; null: not released.
+
+    ``low`` and ``high`` are the reader's: from the number's band and the size bands.
+    """
+
+    model: Annotated[str, Field(description="federated, alone or majority", examples=["federated"])]
+    measure: Annotated[str, Field(examples=["auroc"])]
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class EvaluationItem(Form):
+    """How a job's released model did on one hospital's test patients, as its gate let it out.
+
+    ``positives`` and ``negatives`` are lower edges of size bands; 0: fewer than five patients.
+    """
+
+    index: Index
+    height: Height
+    time: Seconds
+    job: JobId
+    institution: Id
+    model: Hash
+    positives: int
+    negatives: int
+    estimates: list[Estimate]

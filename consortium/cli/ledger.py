@@ -2,15 +2,19 @@
 
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from consortium.cli.home import HomeOption, home_path
 from consortium.cli.output import Format, print_result
 from consortium.errors import OptionInvalid, PartMissing
+
+if TYPE_CHECKING:
+    from ledger.export import Exported
 
 app = typer.Typer(help="The co-signed ledger.", no_args_is_help=True)
 FormatOption = Annotated[Format, typer.Option(help="How the result is printed.")]
@@ -49,7 +53,8 @@ def status(home: HomeOption = None, format: FormatOption = Format.TABLE) -> None
 
 @app.command()
 def export(
-    out: Annotated[Path, typer.Option(help="New folder to write.")],
+    out: Annotated[Path | None, typer.Option(help="New folder to write.")] = None,
+    archive: Annotated[Path | None, typer.Option(help="New .tar file to write instead.")] = None,
     home: HomeOption = None,
     from_height: Annotated[int, typer.Option(help="First block.", min=0)] = 0,
     to_height: Annotated[
@@ -60,30 +65,43 @@ def export(
     ] = False,
     format: FormatOption = Format.TABLE,
 ) -> None:
-    """Write final blocks as a folder that an auditor verifies alone.
+    """Write final blocks as a folder, or as one file, that an auditor verifies alone.
 
     Example: consortium ledger export --out audit-2026
     """
     from consortium.local import open_ledger
+    from ledger.archive import archived
     from ledger.export import Contents, export_ledger
     from ledger.keys import Role
     from ledger.records import COORDINATOR
 
+    written = out or archive
+    if written is None or (out and archive):
+        raise OptionInvalid(
+            "an export is written as a folder or as one file", "give one of --out and --archive"
+        )
     with (
         open_ledger(home_path(home), shared=True) as (local, store),
         store.snapshot() as snapshot,
+        archived(archive.absolute()) if archive else nullcontext(written.absolute()) as folder,
     ):
         contents = Contents(local.content.path, local.models.path) if content else None
         exported = export_ledger(
-            snapshot, COORDINATOR, local.keys[Role.RECORD], out.absolute(),
-            (from_height, to_height), contents,
+            snapshot, COORDINATOR, local.keys[Role.RECORD], folder, (from_height, to_height),
+            contents,
         )  # fmt: skip
-    print_result({**asdict(exported), "folder": str(out)}, format)
+    print_result({"archive" if archive else "folder": str(written), **_of_range(exported)}, format)
+
+
+def _of_range(exported: "Exported") -> dict[str, Any]:
+    return {name: value for name, value in asdict(exported).items() if name != "folder"}
 
 
 @app.command()
 def verify(
-    export: Annotated[Path, typer.Argument(help="An exported folder, or a .tlog-proof file.")],
+    export: Annotated[
+        Path, typer.Argument(help="An exported folder or .tar file, or a .tlog-proof file.")
+    ],
     genesis: GenesisOption = None,
     head: Annotated[
         Path | None, typer.Option(help="A signed head that the export must reach.")
@@ -103,11 +121,12 @@ def verify(
 
     Example: consortium ledger verify audit-2026 --genesis FINGERPRINT
     """
+    from ledger.archive import is_archive, opened
     from ledger.note import SignedHead
     from ledger.verify import verify_export
 
     pinned = genesis.strip().lower() if genesis else None
-    if export.is_file():
+    if export.is_file() and not is_archive(export):
         if rounds or hashes_only or head:
             raise OptionInvalid(
                 "a proof of one record takes --genesis only", "leave the other options out"
@@ -115,10 +134,13 @@ def verify(
         _verify_proof(export, pinned, format)
         return
     note = SignedHead.parse(head.read_text()) if head else None
-    verified = verify_export(export, pinned, note, processes=processes, signatures=not hashes_only)
-    content = {"verdict": _verdict(verified.pinned), **asdict(verified)}
-    if rounds:
-        content |= _derive_rounds(export)
+    with opened(export) as folder:
+        verified = verify_export(
+            folder, pinned, note, processes=processes, signatures=not hashes_only
+        )
+        content = {"verdict": _verdict(verified.pinned), **asdict(verified)}
+        if rounds:
+            content |= _derive_rounds(folder)
     if verified.members == 1:
         content["warning"] = ALONE
     print_result(content, format)
@@ -227,7 +249,9 @@ def erase(
 
 @app.command()
 def restore(
-    export: Annotated[Path, typer.Argument(help="A whole export, whoever wrote it.")],
+    export: Annotated[
+        Path, typer.Argument(help="A whole export, folder or .tar file, whoever wrote it.")
+    ],
     genesis: Annotated[str, typer.Option(help="The ledger's fingerprint.")],
     pending: Annotated[
         Path | None,
@@ -243,11 +267,12 @@ def restore(
     from consortium.api.wire import block_from_wire
     from consortium.local import open_home_database
     from consortium.models import restore_contents
+    from ledger.archive import opened
     from ledger.restore import restore_ledger
 
-    with open_home_database(home_path(home)) as (local, store):
-        verified = restore_ledger(store, export, genesis.strip().lower())
-        contents = restore_contents(export, local.content, local.models)
+    with opened(export) as folder, open_home_database(home_path(home)) as (local, store):
+        verified = restore_ledger(store, folder, genesis.strip().lower())
+        contents = restore_contents(folder, local.content, local.models)
         if pending is not None:
             store.restore(block_from_wire(_json(pending)), (), pending=True)
         height = store.head().header.height

@@ -161,10 +161,12 @@ def serve(
     Example: consortium serve --home .medpole
     """
     from consortium.errors import OptionInvalid
+    from consortium.logs import log_as_json
     from consortium.serve import serve as run_server
 
     if port is None and host != "127.0.0.1":
         raise OptionInvalid("--host is given without --port", "give both")
+    log_as_json()
     run_server(home_path(home), port, host, requests_per_minute)
 
 

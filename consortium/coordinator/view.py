@@ -1,6 +1,6 @@
 """What the round rules ask of the ledger, answered from the coordinator's own database."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -12,7 +12,7 @@ from consortium.rounds.near_copy import EarlierStep
 from consortium.rounds.replay import revealed_step, same_task
 from ledger.content import ContentStore, Weights
 from ledger.entry import Entry
-from ledger.records import Job, MemberForm, Policy, Proof, Result
+from ledger.records import Job, JobEnd, MemberForm, Policy, Proof, Result
 from ledger.store import LedgerStore
 
 
@@ -53,6 +53,15 @@ class StoreView:
     def ended(self, job: str) -> bool:
         """Whether a job is over."""
         return bool(self.store.entries("job-end", job))
+
+    def end_of(self, job: str) -> JobEnd | None:
+        """The job's end, if it is over."""
+        ends = [r for e in self.store.entries("job-end", job) if isinstance(r := e.record, JobEnd)]
+        return ends[0] if ends else None
+
+    def evaluated(self, job: str) -> Collection[str]:
+        """The institutions whose evaluation of the job is on the ledger."""
+        return {entry.record.author for entry in self.store.entries("evaluation", job)}
 
     def results(self, job: str) -> Sequence[Result]:
         """A job's results, oldest first."""

@@ -1,16 +1,16 @@
 """Check 8 and the score: how a model does on a validator's own patients.
 
-A score leaves the hospital, so it is banded (AUROC to .02, here 200 basis points), and there is
-none from fewer than five patients of either class. That is not differential privacy; the pages
-that show an epsilon say so.
+A score leaves the hospital, so it is banded as the release gate has it (`privacy.release`: AUROC to
+.02), and there is none from fewer than five patients of either class. That is not differential
+privacy; the pages that show an epsilon say so.
 """
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-FEWEST_OF_A_CLASS = 5
-SCORE_BAND = 200
+from privacy.release import AUROC_BAND, FEWEST_OF_A_CLASS, band
+
 SHAPLEY_BAND = 25
 
 
@@ -33,17 +33,12 @@ def can_score(labels: NDArray[np.float64]) -> bool:
 
 def banded_score(value: float) -> int:
     """AUROC in basis points, rounded to the middle of its band."""
-    return band(value * 10_000, SCORE_BAND)
+    return band(value * 10_000, AUROC_BAND)
 
 
 def banded_shapley(value: float) -> int:
     """A Shapley value (difference of AUROC) in basis points, rounded to its band."""
     return band(value * 10_000, SHAPLEY_BAND)
-
-
-def band(value: float, width: int) -> int:
-    """The multiple of ``width`` nearest to ``value``."""
-    return int(np.floor(value / width + 0.5)) * width
 
 
 def is_harmful(proof: float, current: float, drop: int) -> bool:

@@ -1,8 +1,8 @@
 """The main job from start to end, on one machine.
 
 Found or open the consortium; check that the job fits every hospital's budget; put its contract on
-the ledger; run its rounds; end it; compare what each hospital gained; export the ledger, and
-verify the export as an auditor would, against the pinned genesis.
+the ledger; run its rounds; end it; have each hospital evaluate what it gave out; compare what each
+gained; export the ledger, and verify the export as an auditor would, against the pinned genesis.
 """
 
 import signal
@@ -84,8 +84,9 @@ def run_demo(options: DemoOptions, watch: Watch, started: float) -> DemoResult:
                 keys = home.keys
                 _open_ledger(view, keys, hospitals, int(str(noted["created"])), wait_final, watch)
                 return _run_job(
-                    options, home, view, keys, hospitals, sites, wait_final, watch, stop, started
-                )
+                    options, home, view, keys, hospitals, sites, wait_final, watch, stop, started,
+                    lambda hospital: hospital.release(client),
+                )  # fmt: skip
 
 
 @contextmanager
@@ -140,13 +141,18 @@ def _open_ledger(
             "use that consortium's --home, or a database of its own",
         )
     wait_final(view.store.head().header.height)
-    sequencing = Sequencing(view, keys)
-    while (height := sequencing.step()) is not None:
-        wait_final(height)
+    _take_in(view, keys, wait_final)
     for job in view.jobs():
         if not view.ended(job.job):
             watch(f"Ending {job.job}, which an earlier run left unfinished", None)
             end_job(view, keys, job, wait_final)
+
+
+def _take_in(view: StoreView, keys: KeyRing, wait_final: Callable[[int], None]) -> None:
+    """Puts what was handed in into blocks, and has them co-signed."""
+    sequencing = Sequencing(view, keys)
+    while (height := sequencing.step()) is not None:
+        wait_final(height)
 
 
 def _run_job(
@@ -160,6 +166,7 @@ def _run_job(
     watch: Watch,
     stop: threading.Event,
     started: float,
+    release: Callable[[SimulatedHospital], None],
 ) -> DemoResult:
     order = JobOrder(options.dataset, options.rounds, options.epsilon, options.delta, options.seed)
     name = f"{options.dataset}-{len(view.jobs()) + 1}"
@@ -181,6 +188,10 @@ def _run_job(
         make.client_app([hospital.path for hospital in hospitals], options.cheat, cheater),
         len(hospitals),
     )
+    watch("Each hospital evaluates the released model on its own test patients", None)
+    for hospital in hospitals:
+        release(hospital)
+    _take_in(view, keys, wait_final)
     watch("Comparing what each hospital gained", None)
     released = released_model(view, job, view.results(job.job))
     outcome = job_outcome(view, job, released, hospitals, options.compare_nonprivate)

@@ -51,6 +51,9 @@ class SimulatedHospital(Protocol):
     def witness(self, client: httpx.Client) -> None:
         """Follows the ledger to its newest block and co-signs it."""
 
+    def release(self, client: httpx.Client) -> None:
+        """Evaluates what ended jobs gave out, and hands in what the release gate lets out."""
+
     def budget(self, task: str) -> BudgetStatus:
         """Spent, reserved and left."""
 

@@ -8,7 +8,17 @@ import typer
 
 from consortium.cli.output import Format, print_json, print_result
 from consortium.cli.run import print_version, run
-from hospital_agent.cli import data, jobs, joining, ledger, members, policy, preflight, start
+from hospital_agent.cli import (
+    data,
+    evaluation,
+    jobs,
+    joining,
+    ledger,
+    members,
+    policy,
+    preflight,
+    start,
+)
 from hospital_agent.cli.options import ApiOption, FormatOption, HomeOption, hospital
 
 app = typer.Typer(
@@ -21,6 +31,7 @@ app = typer.Typer(
 app.add_typer(policy.app, name="policy")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(data.app, name="data")
+app.add_typer(evaluation.app, name="evaluation")
 app.command()(preflight.preflight)
 app.command()(start.start)
 app.command()(start.health)

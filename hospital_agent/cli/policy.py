@@ -18,6 +18,13 @@ class Approval(StrEnum):
     ALWAYS = "always"
 
 
+class Released(StrEnum):
+    """Whether test results of released models leave, and how."""
+
+    BANDED = "banded"
+    NONE = "none"
+
+
 @app.command()
 def show(home: HomeOption, format: FormatOption = Format.TABLE) -> None:
     """Show what the data owner allows.
@@ -58,6 +65,14 @@ def set_(
             help="Model code that may run: `installed`, or a bundle's SHA-256; repeatable.",
         ),
     ] = None,
+    evaluations: Annotated[
+        Released | None,
+        typer.Option(help="Whether test results leave, through the release gate, or not at all."),
+    ] = None,
+    evaluation_limit: Annotated[
+        int | None,
+        typer.Option(help="Of how many jobs test results leave, over a cohort's life.", min=0),
+    ] = None,
     format: FormatOption = Format.TABLE,
 ) -> None:
     """Change what the data owner allows. What is spent stays spent.
@@ -76,6 +91,8 @@ def set_(
         "delta": delta,
         "fewest_institutions": fewest_institutions,
         "approval": None if approval is None else approval.value,
+        "evaluations": None if evaluations is None else evaluations.value,
+        "evaluation_limit": evaluation_limit,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     if allow_task or deny_task:

@@ -6,16 +6,14 @@ makes the same bytes anew.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from importlib.resources import files
 
 from ledger.chain import Chain
 from ledger.keys import Role
 from ledger.quorum import faulty
-from ledger.records import (
-    MemberForm,
-)
+from ledger.records import KeyForm, MemberForm
 from ledger.report.jobs import codes_section, credit_table, job_section, jobs_section
 from ledger.report.markup import (
     Figure,
@@ -44,7 +42,7 @@ from ledger.report.tally import (
     sums_by_job,
 )
 
-FORM = 1  # of the page: raised with every change, for older exports hold older pages
+FORM = 2  # of the page: raised with every change, for older exports hold older pages
 JOBS = 100  # shown in full
 
 
@@ -74,6 +72,7 @@ def html(chain: Chain, tally: Tally, first: int) -> bytes:
     # Of a chain only what does not depend on how it was read: not who approved what before now.
     name = chain.upcoming.consortium
     style = files("ledger.report").joinpath("report.css").read_text("utf-8")
+    style = style.replace("LEDGER", chain.ledger)  # at the foot of every printed page
     sums = sums_by_job(tally)
     head = joined(
         Html('<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="'),
@@ -153,11 +152,11 @@ def _institutions(chain: Chain) -> Html:
     rows: list[Sequence[object]] = [
         (
             name, known[name].title, states.get(name, "former"),
-            *(tag_of("code", key_id_of(known[name].keys, role)) for role in Role),
+            *(_key_id(known[name].keys, role) for role in Role),
         )
         for name in order
     ]  # fmt: skip
-    keys = (tag_of("code", key_id_of(now.coordinator, role)) for role in Role)
+    keys = (_key_id(now.coordinator, role) for role in Role)
     rows.append(("coordinator", "", "proposes, never counts", *keys))
     n, f = len(now.members), faulty(len(now.members))
     if n == 1:
@@ -188,6 +187,12 @@ def _institutions(chain: Chain) -> Html:
             ("Institution", "Name", "State", *roles), rows,
         ),
     )  # fmt: skip
+
+
+def _key_id(keys: Mapping[Role, KeyForm], role: Role) -> Html:
+    """A key id, in halves: on paper one stands below the other, for names need the room."""
+    found = key_id_of(keys, role)
+    return tag_of("code", *(tag_of("span", half) for half in (found[:8], found[8:]) if half))
 
 
 def _history(chain: Chain, tally: Tally) -> Html:

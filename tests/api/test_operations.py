@@ -3,8 +3,10 @@
 import json
 import logging
 import re
+import shutil
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,6 +24,7 @@ from consortium.cli.main import app as commands
 from consortium.events import EVENTS
 from consortium.invitations import Invitations
 from hospital_agent.folder import HospitalFolder
+from hospital_agent.ledger_api import LedgerApi
 from ledger import keys
 
 OPEN = {"/v1/health", "/v1/ready", "/v1/genesis", "/v1/genesis/signatures"}
@@ -82,6 +85,24 @@ def test_no_token_gets_into_a_log(
         secret = token.rpartition("_")[2] if token.startswith("mpa_") else token
         for text in written:
             assert secret[-20:] not in text
+
+
+def test_an_agent_between_two_keys_is_not_kept_out(served: Served, tmp_path: Path) -> None:
+    """While its keys change, every second request is one that does not hold."""
+    member, other = sorted(served.store.chain().members)[:2]
+    shutil.copytree(served.home.hospital(member), tmp_path / member)
+    (tmp_path / member / "keys").rename(tmp_path / member / "keys.next")
+    shutil.copytree(served.home.hospital(other) / "keys", tmp_path / member / "keys")
+    app = create_app(
+        served.store, served.home.content, served.home.models, home=served.home.path,
+        requests_per_minute=10,
+    )  # fmt: skip
+    with local_api(app) as client:
+        client.headers["X-Forwarded-For"] = "192.0.2.7"
+        api = LedgerApi(client, HospitalFolder(tmp_path / member))
+        for _ in range(5):
+            assert api.newest().origin
+        assert client.get("/v1/ledger/head").status_code == 429
 
 
 def test_the_access_log_is_to_be_had(served: Served, logged: httpx.Client) -> None:

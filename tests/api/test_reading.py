@@ -8,7 +8,7 @@ from served_demo import Served
 from consortium.rounds.progress import rounds_done
 from ledger.chain import ledger_id
 from ledger.prove import verify_proof
-from ledger.records import ACCEPTED, Genesis, Job, JobEnd, Proof, Record, Result
+from ledger.records import ACCEPTED, Evaluation, Genesis, Job, JobEnd, Proof, Record, Result
 
 
 def get(served: Served, path: str, **query: Any) -> Any:
@@ -155,6 +155,21 @@ def test_a_model_and_its_card(served: Served) -> None:
     assert "| hospital-4 | " in card
     kinds = [item["kind"] for item in get(served, "/v1/models")["items"]]
     assert kinds == ["initial", "round", "round", "round", "released"]
+
+
+def test_evaluations_come_with_intervals(served: Served) -> None:
+    evaluations = of_type(served, Evaluation)
+    items = paged(served, "/v1/evaluations", limit=3)
+    assert [item["institution"] for item in items] == [e.author for e in evaluations]
+    assert len(items) == 4
+    (end,) = of_type(served, JobEnd)
+    card = served.client.get(f"/v1/models/{end.model}/card").text
+    for item, evaluation in zip(items, evaluations, strict=True):
+        found = {(e["model"], e["measure"]): e for e in item["estimates"]}
+        auroc = found["federated", "auroc"]
+        assert auroc["value"] == evaluation.federated.auroc / 10_000
+        assert auroc["low"] <= auroc["value"] <= auroc["high"]
+        assert f"| {item['institution']} | ≥ {item['positives']}, ≥ {item['negatives']} |" in card
 
 
 def test_institutions_have_keys_with_an_age(served: Served) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from demo_command import CONSORTIUM, ROUNDS, Demo, consortium
 
+from privacy.release import band
+
 KEYS = {
     "dataset", "rounds", "hospitals", "federated", "nonprivate", "ledger", "seconds",
     "rejections", "cheat",
@@ -32,11 +34,29 @@ def test_the_report_says_what_happened(demo: Demo) -> None:
     assert report["federated"]["accuracy_mean"] > 0.85
     assert report["nonprivate"]["accuracy_mean"] > 0.9
     ledger = report["ledger"]
-    # genesis, job, one block a round, job's end
-    assert ledger["height"] == ROUNDS + 2
+    # genesis, job, one block a round, job's end, the hospitals' evaluations
+    assert ledger["height"] == ROUNDS + 3
     assert ledger["quorum"] == 3
     assert ledger["verified"] is True
     assert ledger["final"] is True
+
+
+def test_each_hospital_released_its_exact_results_on_their_bands(demo: Demo) -> None:
+    lines = (Path(demo.report["ledger"]["export"]) / "entries.jsonl").read_text().splitlines()
+    records = [json.loads(line)["body"] for line in lines]
+    released = {r["author"]: r for r in records if r["type"] == "evaluation"}
+    (end,) = (record for record in records if record["type"] == "job-end")
+    assert len([r for r in records if r["type"] == "evaluation"]) == len(released) == 4
+    for hospital in demo.report["hospitals"]:
+        evaluation = released[hospital["id"]]
+        assert evaluation["model"] == end["model"]
+        for said, model in (("federated", "federated"), ("alone", "local")):
+            for measure in ("auroc", "accuracy"):
+                exact = hospital[measure][model] * 10_000
+                assert evaluation[said][measure] == band(exact, 200)
+        assert evaluation["majority"] == band(hospital["accuracy"]["majority"] * 10_000, 200)
+        sizes = evaluation["positives"], evaluation["negatives"]
+        assert 5 <= sum(sizes) <= hospital["n_test"] < 2.5 * sum(sizes)
 
 
 def test_results_go_to_standard_output_only(demo: Demo) -> None:
@@ -75,6 +95,7 @@ def test_every_round_of_the_export_is_derived_anew(demo: Demo, tmp_path: Path) -
     verified = json.loads(done.stdout)
     assert verified["rounds_derived"] == ROUNDS * verified["jobs"]
     assert verified["reveals_checked"] == 4 * verified["rounds_derived"]
+    assert verified["evaluations"] == 4 * verified["jobs"]
 
 
 def test_a_hospital_proves_its_part_and_its_credits_from_its_own_copy(
@@ -118,7 +139,7 @@ def test_private_keys_stay_private(demo: Demo) -> None:
 def test_a_second_demo_goes_on_where_the_first_ended(demo: Demo) -> None:
     second = Demo(demo.home)
     assert second.report["ledger"]["id"] == demo.report["ledger"]["id"]
-    assert second.report["ledger"]["height"] == demo.report["ledger"]["height"] + ROUNDS + 2
+    assert second.report["ledger"]["height"] == demo.report["ledger"]["height"] + ROUNDS + 3
     for hospital in second.report["hospitals"]:
         assert hospital["epsilon_spent"] == pytest.approx(1.4652, abs=2e-4)
     height = second.report["ledger"]["height"]

@@ -39,7 +39,7 @@ from ledger.export import block_line, export_ledger
 from ledger.keys import KeyRing, Role
 from ledger.manifest import DOMAIN
 from ledger.membership import Membership
-from ledger.merkle import Frontier
+from ledger.merkle import Frontier, Span, root
 from ledger.note import SignedHead
 from ledger.records import Action, Approval, Change, Erasure, Genesis, Refusal
 from ledger.rendering import write_renderings
@@ -138,10 +138,10 @@ class Ledger:
         for block, _ in self.stored[first : last + 1]:
             out.writelines(entry.data + b"\n" for entry in block.entries)
 
-    def leaves(self, size: int) -> list[bytes]:
+    def subtrees(self, spans: Sequence[Span]) -> list[bytes]:
         blocks = (block for block, _ in self.stored)
-        found = [x for b in blocks for x in (*(e.leaf for e in b.entries), b.header.leaf)]
-        return found[:size]
+        leaves = [x for b in blocks for x in (*(e.leaf for e in b.entries), b.header.leaf)]
+        return [root(leaves[first:last]) for first, last in spans]
 
     def leaf(self, index: int) -> tuple[int, bytes] | None:
         for block, _ in self.stored:

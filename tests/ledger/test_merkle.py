@@ -138,6 +138,21 @@ def test_every_proof_of_every_small_tree_verifies() -> None:
             merkle.verify_consistency(old, merkle.root(leaves[:old]), size, root, proof)
 
 
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=12), st.data())
+def test_a_subtree_grows_from_any_smaller_tree(blocks: list[int], data: st.DataObject) -> None:
+    leaves = leaves_of(sum(blocks))
+    index = data.draw(st.integers(0, len(leaves) - 1))
+    sizes = [sum(blocks[:n]) for n in range(len(blocks))]
+    for first, last in [
+        *merkle.inclusion_path(index, len(leaves)), *merkle.consistency_path(index, len(leaves))
+    ]:  # fmt: skip
+        before, size = merkle.Frontier(), max(size for size in sizes if size < last)
+        for leaf in leaves[:size]:
+            before.append(leaf)
+        root = merkle.span_root((first, last), before, leaves[size:last])
+        assert root == defined_root(leaves[first:last])
+
+
 def changed(proof: list[bytes], position: int, byte: int) -> list[list[bytes]]:
     """The proof with one bit flipped, one step less, one step more, two steps swapped."""
     others = [[*proof, b"\x07" * 32], [b"\x07" * 32, *proof]]

@@ -28,6 +28,9 @@ FINDING = {
     "institution": "hospital-2", "code": "Accepted", "score": 9800, "harmful": False,
     "shapley": -25,
 }  # fmt: skip
+MEASURES = {
+    "auroc": 9800, "accuracy": 9400, "sensitivity": 8500, "specificity": None, "calibration": 200,
+}  # fmt: skip
 FOUNDING = CONSORTIUM.genesis.body()
 MEMBER = FOUNDING["founders"][1]
 SIGNATURE = "ef" * 64
@@ -83,6 +86,11 @@ BODIES: list[dict[str, Any]] = [
         "approver": D,
     },
     {"v": 1, "type": "erasure", "ledger": D, "author": "hospital-1", "disclosure": D},
+    {
+        "v": 1, "type": "evaluation", "ledger": D, "author": "hospital-1", "job": "job-1",
+        "model": D, "positives": 5, "negatives": 0, "federated": MEASURES, "alone": MEASURES,
+        "majority": 6200,
+    },
 ]  # fmt: skip
 IDS = [body["type"] for body in BODIES]
 

@@ -668,6 +668,13 @@ def test_it_loads_nothing_and_runs_nothing() -> None:
     assert not re.search(r"https?:|//|url\(|@import", PAGE.source)
 
 
+def test_every_printed_page_says_of_which_ledger_it_is_and_its_number() -> None:
+    style = PAGE.source.partition("<style>")[2].partition("</style>")[0]
+    assert f'content: "MedPoLe ledger report, ledger {FOUR.ledger}"' in style
+    assert 'content: "Page " counter(page) " of " counter(pages)' in style
+    assert PAGE.text.index(FOUR.ledger) < PAGE.text.index("What this page shows")
+
+
 def test_it_can_be_read_by_a_machine_that_reads_aloud() -> None:
     tags = [tag for tag, _ in PAGE.tags]
     assert ("html", {"lang": "en"}) in PAGE.tags

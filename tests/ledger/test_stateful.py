@@ -51,7 +51,7 @@ from ledger.export import export_ledger
 from ledger.keys import Role
 from ledger.membership import Membership
 from ledger.note import cosign
-from ledger.records import Action, Approval, Change, Erasure
+from ledger.records import Action, Approval, Change, Erasure, Evaluation, Measures
 from ledger.rows import submission_key
 from ledger.store import LedgerStore
 from ledger.verify import verify_export
@@ -285,6 +285,19 @@ class LedgerMachine(RuleBasedStateMachine):
         record = Erasure(
             v=1, type="erasure", ledger=FOUR.ledger, author=name, disclosure=digit * 64
         )
+        self.submit(which, sign_record(record, [FOUR.members[name][Role.RECORD]]))
+
+    @rule(which=stores, name=members, job=st.sampled_from("12"), majority=st.sampled_from([0, 200]))
+    def submit_an_evaluation(self, which: int, name: str, job: str, majority: int) -> None:
+        """One for each job and author, whatever it says; the rounds' rules are not the store's."""
+        if name not in self.upcoming.members:
+            return
+        nothing = Measures(**dict.fromkeys(Measures.model_fields))
+        record = Evaluation(
+            v=1, type="evaluation", ledger=FOUR.ledger, author=name, job=f"job-{job}",
+            model="0" * 64, positives=5, negatives=5, federated=nothing, alone=nothing,
+            majority=majority,
+        )  # fmt: skip
         self.submit(which, sign_record(record, [FOUR.members[name][Role.RECORD]]))
 
     def submit(self, which: int, entry: Entry) -> None:

@@ -35,7 +35,13 @@ from ledger.errors import (
     SignatureInvalid,
 )
 from ledger.keys import Role
-from ledger.merkle import verify_consistency
+from ledger.merkle import (
+    consistency_path,
+    consistency_proof,
+    inclusion_path,
+    inclusion_proof,
+    verify_consistency,
+)
 from ledger.note import cosign, verify_cosignature
 from ledger.records import Change, Erasure
 from ledger.store import LedgerStore
@@ -525,7 +531,6 @@ def test_a_snapshot_does_not_move(store: LedgerStore) -> None:
         assert snapshot.leaf(2) == (1, FOUR.entry().data)
         assert snapshot.leaf(3) == (1, store.header(1).data())
         assert snapshot.leaf(1) == (0, store.header(0).data())
-        assert snapshot.leaves(4)[2] == FOUR.entry().leaf
 
 
 def test_any_two_heads_are_proved_consistent(store: LedgerStore) -> None:
@@ -540,6 +545,27 @@ def test_any_two_heads_are_proved_consistent(store: LedgerStore) -> None:
                 verify_consistency(old.size, old.root, new.size, new.root, proof)
     with pytest.raises(ProofInvalid):
         store.consistency_proof(heads[4].size, heads[3].size)
+
+
+def test_subtrees_are_hashed_from_the_blocks_in_which_they_end(store: LedgerStore) -> None:
+    counts = [1, 6, 1, 2, 9]  # of entries; the tree has 25 leaves with the headers
+    for round, count in enumerate(counts, 1):
+        entries = [FOUR.entry(job=f"job-{i}", round=round) for i in range(count)]
+        store.propose(entries, FOUR.coordinator)
+        finalise(store)
+    blocks = list(store.blocks())
+    leaves = [leaf for b in blocks for leaf in (*(e.leaf for e in b.entries), b.header.leaf)]
+    heads = [b.checkpoint for b in blocks]
+    with store.snapshot() as snapshot:
+        for head in heads:
+            for index in range(head.size):
+                proof = snapshot.subtrees(inclusion_path(index, head.size))
+                assert proof == inclusion_proof(leaves[: head.size], index)
+            for old in range(head.size + 1):
+                proof = snapshot.subtrees(consistency_path(old, head.size))
+                assert proof == consistency_proof(leaves[: head.size], old)
+    with pytest.raises(ProofInvalid):
+        store.consistency_proof(1, heads[-1].size + 1)
 
 
 def test_an_institutions_entries_come_newest_first(store: LedgerStore) -> None:

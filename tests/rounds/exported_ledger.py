@@ -41,7 +41,7 @@ from ledger.entry import Entry, sign_record
 from ledger.export import Contents, export_ledger
 from ledger.keys import KeyRing, Role
 from ledger.membership import COORDINATOR_ROLES, change_digest
-from ledger.merkle import Frontier
+from ledger.merkle import Frontier, Span
 from ledger.note import cosign
 from ledger.records import (
     Approval,
@@ -262,7 +262,7 @@ class Ledger:
         for block, _, _ in self.stored[first : last + 1]:
             out.writelines(entry.data + b"\n" for entry in block.entries)
 
-    def leaves(self, size: int) -> list[bytes]:
+    def subtrees(self, spans: Sequence[Span]) -> list[bytes]:
         raise NotImplementedError
 
     def leaf(self, index: int) -> tuple[int, bytes] | None:

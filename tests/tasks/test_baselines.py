@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from heart_data import HEART_DATA, needs_heart_data
+from scipy.stats import binomtest
 
-from consortium import baselines, tasks
+from consortium import baselines, intervals, tasks
 from consortium.tasks.task import Task
 
 BREAST = tasks.get("breast-cancer")
@@ -93,15 +94,22 @@ def test_metrics_have_intervals_and_abstain_on_few_patients() -> None:
 
 def test_the_deviation_is_that_of_hanley_and_mcneil() -> None:
     # Their table II: 51 abnormal and 58 normal images, area .893, standard error .032.
-    deviation = baselines._auroc_variance(0.893, 51, 58) ** 0.5
+    deviation = intervals._auroc_variance(0.893, 51, 58) ** 0.5
     assert deviation == pytest.approx(0.032, abs=0.001)
 
 
+@pytest.mark.parametrize(("right", "patients"), [(0, 5), (1, 7), (19, 20), (20, 20), (333, 999)])
+def test_the_interval_of_a_share_is_wilsons(right: int, patients: int) -> None:
+    known = binomtest(right, patients).proportion_ci(0.95, method="wilson")
+    found = intervals.share_interval(right / patients, patients)
+    assert found == pytest.approx((known.low, known.high), abs=1e-12)
+
+
 def test_the_interval_is_not_empty_at_the_edge() -> None:
-    low, high = baselines.auroc_interval(1.0, 8, 9)
+    low, high = intervals.auroc_interval(1.0, 8, 9)
     assert high == 1.0
     assert 0.6 < low < 0.95
-    low, high = baselines.auroc_interval(0.893, 51, 58)
+    low, high = intervals.auroc_interval(0.893, 51, 58)
     assert low < 0.893 < high
 
 

@@ -1,0 +1,99 @@
+"""Evaluations: what members check before one stands on the ledger, and how anybody reads it.
+
+A hospital evaluates the model that an ended job gave out on its own test patients, once. Whether
+the numbers are true nobody else can see; that they passed the release gate (`privacy.release`)
+everybody can. Intervals are the reader's: an exact one would give the number of patients away.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from consortium.errors import RoundInvalid
+from consortium.intervals import auroc_interval, share_interval
+from ledger.records import Evaluation, Job, JobEnd
+from privacy.release import BANDS, broken_rule
+
+FEDERATED, ALONE, MAJORITY = "federated", "alone", "majority"
+_UNIT: Final = 10_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A released number with a 95 % interval for patients like these, in fractions of 1.
+
+    ``low`` and ``high`` are None for calibration, which is no share of patients.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def models_of(evaluation: Evaluation) -> dict[str, dict[str, int | None]]:
+    """The released numbers (basis points) by model and measure."""
+    return {
+        FEDERATED: evaluation.federated.model_dump(),
+        ALONE: evaluation.alone.model_dump(),
+        MAJORITY: {"majority": evaluation.majority},
+    }
+
+
+def check_evaluation(evaluation: Evaluation, job: Job | None, end: JobEnd | None) -> None:
+    """Checks one evaluation against the job that it names; whether it is the first is not.
+
+    Raises:
+        RoundInvalid: naming the rule that it breaks.
+    """
+    who = evaluation.author
+    if job is None or end is None:
+        raise _invalid(f"{who} evaluates a job that is not over")
+    if who not in {participant.institution for participant in job.participants}:
+        raise _invalid(f"{who} evaluates a job that it has no part in")
+    if evaluation.model != end.model:
+        raise _invalid(f"{who} evaluates another model than the job's end names")
+    for model, measures in models_of(evaluation).items():
+        rule = broken_rule(measures, evaluation.positives, evaluation.negatives)
+        if rule is not None:
+            raise _invalid(f"{who}'s evaluation has not passed the release gate: {model}, {rule}")
+
+
+def intervals(evaluation: Evaluation) -> dict[str, dict[str, Estimate | None]]:
+    """What an evaluation says, by model (`FEDERATED`, `ALONE`, `MAJORITY`) and measure.
+
+    An interval reaches from the lower bound at the lower edge of the number's band to the upper
+    bound at its upper edge, both for the fewest patients that the size bands allow. So it holds
+    whatever the exact numbers are, and is wider than theirs. None: not released.
+    """
+    positives, negatives = evaluation.positives, evaluation.negatives
+    fewest = {"sensitivity": positives, "specificity": negatives}
+
+    def at(measure: str) -> Callable[[float], tuple[float, float]] | None:
+        if measure == "calibration":
+            return None
+        if measure == "auroc":
+            return lambda value: auroc_interval(value, positives, negatives)
+        patients = fewest.get(measure, positives + negatives)
+        return lambda value: share_interval(value, patients)
+
+    return {
+        model: {
+            measure: None if value is None else _estimate(value, BANDS[measure], at(measure))
+            for measure, value in measures.items()
+        }
+        for model, measures in models_of(evaluation).items()
+    }
+
+
+def _estimate(
+    value: int, width: int, interval: Callable[[float], tuple[float, float]] | None
+) -> Estimate:
+    if interval is None:
+        return Estimate(value / _UNIT, None, None)
+    low, _ = interval(max(0.0, (value - width / 2) / _UNIT))
+    _, high = interval(min(1.0, (value + width / 2) / _UNIT))
+    return Estimate(value / _UNIT, low, high)
+
+
+def _invalid(what: str) -> RoundInvalid:
+    return RoundInvalid(what, "leave it out: members co-sign no block that holds it")

@@ -1,0 +1,177 @@
+"""The hospital evaluates the model that a job gave out on its own test patients, and says so once.
+
+When the end of a job in which this hospital has revealed is final on its verified copy, the model
+is derived from that copy; the numbers pass the release gate (`privacy.release`), are signed and
+kept (`hospital_agent.releases`), and are handed in until they stand on the ledger. What the policy,
+a person or the gate's memory refuses is noted with its code, and told once; it is looked at again
+when the policy has changed, and at the next start.
+"""
+
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from consortium import tasks
+from consortium.errors import ConsortiumError
+from consortium.tasks.errors import TaskError
+from hospital_agent.cohort import PARTS, Cohort
+from hospital_agent.decisions import Decisions
+from hospital_agent.errors import AgentError, ApiUnreachable, MemberStopped
+from hospital_agent.folder import HospitalFolder
+from hospital_agent.ledger_api import LedgerApi
+from hospital_agent.policy import Policy
+from hospital_agent.releases import Release, Releases
+from hospital_agent.view import ReplicaView
+from ledger.content import Weights, model_hash
+from ledger.entry import sign_record
+from ledger.errors import LedgerError
+from ledger.keys import Role
+from ledger.records import Evaluation, Job, Measures
+from privacy.errors import PrivacyError
+from privacy.release import released, size_band
+
+if TYPE_CHECKING:
+    from ledger.entry import Entry
+
+_AGAIN_S = 60.0
+log = logging.getLogger("medpole.evaluation")
+
+
+@dataclass(frozen=True)
+class Exact:
+    """How models do on this hospital's test patients: fractions of 1, or None. Never leaves."""
+
+    positives: int
+    negatives: int
+    federated: Mapping[str, float | None]
+    alone: Mapping[str, float | None]
+    majority: float | None
+
+
+class Evaluations:
+    """One hospital's evaluations, over one consortium's API."""
+
+    def __init__(self, folder: HospitalFolder, api: LedgerApi) -> None:
+        self._folder, self._api = folder, api
+        self._view = ReplicaView(folder, api.fetch)
+        self._releases = Releases(folder.path / "releases.sqlite")
+        self._refused: dict[str, Policy | None] = {}  # by this process, and under which policy
+        self._woken = threading.Event()
+
+    def wake(self) -> None:
+        """The copy of the ledger has grown, or it is time to stop."""
+        self._woken.set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Evaluates what is due when it is woken, until stopped."""
+        while not stop.is_set():
+            self._woken.clear()
+            done = self.step()
+            self._woken.wait(None if done else _AGAIN_S)
+
+    def step(self) -> bool:
+        """Evaluates and hands in what is due; says whether all was taken."""
+        taken, policy = True, self._policy()
+        for job in self._due():
+            if job in self._refused and self._refused[job] == policy:
+                continue
+            try:
+                self._evaluate(job)
+            except ApiUnreachable as error:
+                log.warning("evaluation of %s: not handed in: %s", job, error.code)
+                taken = False
+            except (AgentError, ConsortiumError, LedgerError, PrivacyError, TaskError) as error:
+                self._refuse(job, error.code)
+            except Exception as error:  # its text may hold a patient's value
+                log.error("evaluation of %s: %s", job, type(error).__name__)
+                self._refuse(job, "InternalError")
+        return taken
+
+    def _due(self) -> list[str]:
+        return self._view.replica.learned(self._folder.institution, evaluated=False)
+
+    def _evaluate(self, job: str) -> None:
+        release = self._releases.of(job)
+        if release is None:
+            release = self._release(job)
+            log.info("evaluation of %s: released", job)
+        self._api.submit(self._signed(release.evaluation).data)
+
+    def _refuse(self, job: str, code: str) -> None:
+        self._refused[job] = self._policy()
+        if self._releases.keep_refused(job, code):
+            log.warning("evaluation of %s: not released: %s", job, code)
+
+    def _policy(self) -> Policy | None:
+        try:
+            return Policy.read(self._folder.path / "policy.json")
+        except AgentError:
+            return None
+
+    def _release(self, name: str) -> Release:
+        from consortium.rounds.replay import released_model
+
+        view = self._view
+        job = next(job for job in view.jobs() if job.job == name)
+        policy = Policy.read(self._folder.path / "policy.json")
+        policy.check_evaluation(job)
+        Decisions(self._folder.path / "decisions.sqlite").check_not_refused(job)
+        stopped = view.replica.stopped(self._folder.keys[Role.COSIGN].public.key_id)
+        if stopped is not None:
+            raise MemberStopped(
+                stopped, "rotate this hospital's keys: `hospital-agent keys rotate`"
+            )
+        cohort = Cohort.open(self._folder, job.task)
+        self._releases.check_room(cohort.id, policy.evaluation_limit)
+        model = released_model(view, job, view.results(name))
+        exact = evaluate(cohort, job, self._folder.institution, model)
+        record = through_the_gate(exact, job, model_hash(model), self._folder.institution)
+        # Kept before it leaves, and counted.
+        return self._releases.keep(
+            Release(cohort.id, self._signed(record), vars(exact)), policy.evaluation_limit
+        )
+
+    def _signed(self, record: Evaluation) -> "Entry":
+        """By the key in force: it may have been rotated since the numbers were kept."""
+        return sign_record(record, [self._folder.keys[Role.RECORD]])
+
+
+def evaluate(cohort: Cohort, job: Job, institution: str, model: Weights) -> Exact:
+    """A job's released model, the hospital's own alone and the more frequent outcome, exactly.
+
+    The hospital's own is trained here by the job's recipe, without noise; it never leaves.
+    """
+    from consortium import baselines
+    from consortium import weights as weight_forms
+    from consortium.measures import MEASURES, measures
+    from consortium.tasks.task import Split
+
+    task = tasks.get(job.task)
+    declared = next(p.weight for p in job.participants if p.institution == institution)
+    split = Split(*(cohort.frame(part) for part in PARTS))
+    if split.test.empty:
+        return Exact(0, 0, dict.fromkeys(MEASURES), dict.fromkeys(MEASURES), None)
+    alone = weight_forms.from_torch(baselines.local(task, split, declared, job.rounds, job.seed))
+    outcomes, predict = cohort.labels("test"), cohort.predictor("test", job.seed)
+    positives = int((outcomes > 0.5).sum())
+    return Exact(
+        positives,
+        len(outcomes) - positives,
+        measures(predict(model), outcomes),
+        measures(predict(alone), outcomes),
+        baselines.majority(task, split),
+    )
+
+
+def through_the_gate(exact: Exact, job: Job, model: str, institution: str) -> Evaluation:
+    """What of an evaluation leaves."""
+    counts = exact.positives, exact.negatives
+    return Evaluation(
+        v=1, type="evaluation", ledger=job.ledger, author=institution, job=job.job, model=model,
+        positives=size_band(exact.positives), negatives=size_band(exact.negatives),
+        federated=Measures(**released(exact.federated, *counts)),
+        alone=Measures(**released(exact.alone, *counts)),
+        majority=released({"majority": exact.majority}, *counts)["majority"],
+    )  # fmt: skip

@@ -1,0 +1,89 @@
+"""The release gate: what a hospital lets out of how models do on its own test patients.
+
+| measure | over | band | only where the test part has |
+|---|---|---|---|
+| ``auroc`` | both classes | .02 | at least 5 of each class |
+| ``sensitivity``, ``specificity`` | one class | .05 | at least 5 of each class |
+| ``majority`` | all: accuracy of the more frequent outcome | .02 | at least 5 of each class |
+| ``accuracy`` | all | .02 | at least 5 of one class |
+| ``calibration`` | all: expected calibration error, 5 bins | .02 | at least 5 of one class |
+
+Decisions are at probability one half. A number is rounded to the nearest multiple of its band and
+given in basis points; what may not leave is None. The number of test patients of a class leaves as
+the lower edge of its size band: 5, 10, 20, 50, 100, … or 0 for fewer than five. Intervals do not
+leave: an exact one would give the number of patients away, and from band and size anybody derives
+one that holds (`consortium.rounds.evaluation`). ``majority`` is the share of one class, so it would
+tell how many there are of a class that is too small to be counted in public.
+
+None of this is differential privacy, and no epsilon covers it: `docs/privacy.md` says what the
+bands still tell.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+FEWEST_OF_A_CLASS: Final = 5
+"""Patients of a class below which nothing is said about it."""
+
+AUROC_BAND: Final = 200
+BANDS: Final[Mapping[str, int]] = {
+    "auroc": AUROC_BAND, "accuracy": 200, "sensitivity": 500, "specificity": 500,
+    "calibration": 200, "majority": 200,
+}  # fmt: skip
+"""Widths in basis points, by measure."""
+
+CALIBRATION_BINS: Final = 5
+_NEED_BOTH: Final = frozenset({"auroc", "sensitivity", "specificity", "majority"})
+
+
+def band(value: float, width: int) -> int:
+    """The multiple of ``width`` nearest to ``value``."""
+    return math.floor(value / width + 0.5) * width
+
+
+def size_band(patients: int) -> int:
+    """The lower edge of the size band of a number of patients; 0: fewer than five."""
+    if patients < FEWEST_OF_A_CLASS:
+        return 0
+    unit = int(10 ** (len(str(patients)) - 1))
+    return max(step * unit for step in (1, 2, 5) if step * unit <= patients)
+
+
+def may_leave(measure: str, positives: int, negatives: int) -> bool:
+    """Whether a measure may be released of a test part with so many patients of each class.
+
+    Numbers and lower edges of their bands give the same answer.
+    """
+    both = measure in _NEED_BOTH
+    deciding = min(positives, negatives) if both else max(positives, negatives)
+    return deciding >= FEWEST_OF_A_CLASS
+
+
+def released(
+    measures: Mapping[str, float | None], positives: int, negatives: int
+) -> dict[str, int | None]:
+    """What of exact measures (fractions of 1, by name; None: not defined) may leave."""
+    return {
+        name: band(value * 10_000, BANDS[name])
+        if value is not None and may_leave(name, positives, negatives)
+        else None
+        for name, value in measures.items()
+    }
+
+
+def broken_rule(measures: Mapping[str, int | None], positives: int, negatives: int) -> str | None:
+    """The first rule that numbers said to come from this gate break, or None.
+
+    ``positives`` and ``negatives`` are lower edges. A number that is left out breaks none.
+    """
+    if any(size != size_band(size) for size in (positives, negatives)):
+        return "a number of patients is not the lower edge of a size band"
+    for name, value in measures.items():
+        if value is None:
+            continue
+        if not may_leave(name, positives, negatives):
+            return f"{name} is given for too few patients of a class"
+        if not 0 <= value <= 10_000 or value % BANDS[name]:
+            return f"{name} is not on its band"
+    return None

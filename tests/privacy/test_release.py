@@ -1,0 +1,82 @@
+"""The release gate: nothing off the bands gets out, nothing about too few patients at all."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.records import Evaluation, Measures
+from privacy.release import BANDS, band, broken_rule, may_leave, released, size_band
+
+FRACTION = st.floats(0, 1)
+MEASURES = st.fixed_dictionaries(dict.fromkeys(BANDS, st.none() | FRACTION))
+FEW_OR_MANY = st.integers(0, 12) | st.integers(0, 10**6)
+OF_BOTH = {"auroc", "sensitivity", "specificity", "majority"}
+
+
+@given(MEASURES, FEW_OR_MANY, FEW_OR_MANY)
+def test_what_leaves_is_on_its_band_and_near_and_passes_every_members_check(
+    exact: dict[str, float | None], positives: int, negatives: int
+) -> None:
+    out = released(exact, positives, negatives)
+    assert set(out) == set(exact)
+    for name, value in out.items():
+        known, fewest = exact[name], min(positives, negatives)
+        enough = fewest >= 5 if name in OF_BOTH else max(positives, negatives) >= 5
+        assert (value is None) == (known is None or not enough)
+        if value is not None and known is not None:
+            assert value % BANDS[name] == 0
+            assert 0 <= value <= 10_000
+            assert abs(value - known * 10_000) <= BANDS[name] / 2 + 1e-6
+    assert broken_rule(out, size_band(positives), size_band(negatives)) is None
+
+
+@given(st.sampled_from(sorted(BANDS)), st.integers(-100, 10_100), FEW_OR_MANY, FEW_OR_MANY)
+def test_whatever_is_off_its_band_or_about_too_few_is_seen(
+    name: str, value: int, positives: int, negatives: int
+) -> None:
+    sizes = size_band(positives), size_band(negatives)
+    on_band = value % BANDS[name] == 0 and 0 <= value <= 10_000
+    holds = broken_rule({name: value}, *sizes) is None
+    assert holds == (on_band and may_leave(name, positives, negatives))
+
+
+@given(st.integers(0, 10**7))
+def test_a_size_band_holds_the_number_and_tells_no_more(patients: int) -> None:
+    edge = size_band(patients)
+    assert edge <= patients
+    assert size_band(edge) == edge
+    assert edge == 0 if patients < 5 else int(str(edge)[0]) in (1, 2, 5)
+    assert patients < 5 or patients < 2.5 * edge
+
+
+@pytest.mark.parametrize(
+    ("patients", "edge"),
+    [(0, 0), (4, 0), (5, 5), (9, 5), (10, 10), (19, 10), (20, 20), (49, 20), (50, 50), (99, 50),
+     (100, 100), (199, 100), (1999, 1000), (2000, 2000)],
+)  # fmt: skip
+def test_the_size_bands(patients: int, edge: int) -> None:
+    assert size_band(patients) == edge
+
+
+def test_a_size_off_its_band_is_seen() -> None:
+    for sizes in ((6, 5), (5, 11), (1, 0)):
+        assert "size band" in str(broken_rule({}, *sizes))
+
+
+def test_the_records_form_has_the_gates_bands() -> None:
+    """The form is published in every export, and `ledger` may not import the gate."""
+    fields = {**Measures.model_fields, "majority": Evaluation.model_fields["majority"]}
+    assert set(fields) == set(BANDS)
+    good = {"auroc": None, "accuracy": None, "sensitivity": None, "specificity": None,
+            "calibration": None}  # fmt: skip
+    for name, width in BANDS.items():
+        if name in good:
+            assert Measures(**{**good, name: width}).model_dump()[name] == width
+            with pytest.raises(ValueError, match="multiple of"):
+                Measures(**{**good, name: width // 2})
+
+
+def test_a_band_is_the_nearest() -> None:
+    assert [band(value, 200) for value in (0, 99.9, 100, 9899, 9900, 10_000)] == [
+        0, 0, 200, 9800, 10_000, 10_000,
+    ]  # fmt: skip
