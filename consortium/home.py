@@ -4,6 +4,7 @@
 |---|---|
 | ``home.json`` | how it began: a demo's task and hospitals, a draft of ours, or a restored export |
 | ``coordinator/`` | the coordinator's keys, contents and models |
+| ``coordinator/exporting/`` | exports while they are downloaded (`consortium.api.exports`) |
 | ``postgres/`` | the embedded database, unless ``DATABASE_URL`` is set |
 | ``coordinator/tls/`` | the CA that hospitals pin, the server's certificate (`consortium.tls`) |
 | ``coordinator/network.sqlite`` | invitations, enrolments, transport keys (`consortium.network`) |

@@ -31,9 +31,10 @@ def dumps(value: Any) -> bytes:
         CanonicalInvalid: for floats, integers beyond 2**53 - 1, and other types.
     """
     try:
-        _refuse_floats(value)
-        return rfc8785.dumps(value)
-    except (rfc8785.CanonicalizationError, UnicodeError, RecursionError) as error:
+        _check(value)
+        data = _writer.encode(value).encode()
+        return data if _is_usual(data) else rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, TypeError, UnicodeError, RecursionError) as error:
         raise CanonicalInvalid(
             f"a value has no canonical form: {type(error).__name__}",
             "use strings, integers, booleans, lists and objects only",
@@ -49,8 +50,7 @@ def loads(data: bytes) -> Any:
     """
     try:
         value = _reader.decode(data.decode())
-        plain = data.isascii() or not _UNUSUAL.search(data)
-        again = _writer.encode(value).encode() if plain else dumps(value)
+        again = _writer.encode(value).encode() if _is_usual(data) else dumps(value)
     except (ValueError, RecursionError):
         _refuse("bytes that are not JSON")
     if again != data:
@@ -59,6 +59,10 @@ def loads(data: bytes) -> Any:
             "use the original bytes as they were signed; do not re-format them",
         )
     return value
+
+
+def _is_usual(data: bytes) -> bool:
+    return data.isascii() or not _UNUSUAL.search(data)
 
 
 def _refuse(text: str) -> NoReturn:
@@ -77,14 +81,19 @@ def _integer(text: str) -> int:
 _reader = json.JSONDecoder(parse_float=_refuse, parse_constant=_refuse, parse_int=_integer)
 
 
-def _refuse_floats(value: Any) -> None:
-    if isinstance(value, float):
-        _refuse("a float")
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST:
-        _refuse("an integer beyond 2**53 - 1")
+def _check(value: Any) -> None:
+    """Refuses what the writers would take, each in its own way."""
+    if isinstance(value, str):
+        return
     if isinstance(value, dict):
-        for item in value.values():
-            _refuse_floats(item)
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError
+            _check(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            _refuse_floats(item)
+            _check(item)
+    elif isinstance(value, float):
+        _refuse("a float")
+    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST:
+        _refuse("an integer beyond 2**53 - 1")

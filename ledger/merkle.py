@@ -1,7 +1,7 @@
 """The Merkle tree of RFC 6962 section 2.1 (SHA-256), with its inclusion and consistency proofs.
 
 Leaves and inner nodes are hashed under different prefixes, so that a node can never be passed
-off as a leaf. `Frontier` grows a tree in O(log n) memory. A proof is a list of the roots of subtrees,
+off as a leaf. `Frontier` grows a tree in O(log n) memory. A proof is a list of roots of subtrees,
 each over a span of leaves: `inclusion_path` and `consistency_path` say which, so that whoever has
 frontiers of the growing tree makes a proof without all its leaves (`span_root`).
 """

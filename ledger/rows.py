@@ -28,23 +28,35 @@ _ENTRY_COLUMNS = (
 
 def insert_block(connection: Connection, block: Block, frontier: Frontier) -> None:
     """Stores a block with its entries; ``frontier`` is the tree with its header."""
+    insert_blocks(connection, [(block, frontier)])
+
+
+def insert_blocks(connection: Connection, blocks: Sequence[tuple[Block, Frontier]]) -> None:
+    """Stores blocks that follow each other, as `insert_block` does."""
+    connection.execute(schema.blocks.insert(), [_block_row(*one) for one in blocks])
+    _copy(connection, [row for block, _ in blocks for row in _entry_rows(block)])
+
+
+def _block_row(block: Block, frontier: Frontier) -> dict[str, str | int | bytes]:
     header = block.header
-    connection.execute(
-        schema.blocks.insert().values(
-            height=header.height,
-            epoch=header.epoch,
-            hash=bytes.fromhex(header.hash),
-            prev=bytes.fromhex(header.prev),
-            header=header.data(),
-            checkpoint=block.checkpoint.text(),
-            signature=block.signature,
-            parent_cert="\n".join(block.parent_cert),
-            first_idx=header.first,
-            count=header.count,
-            time=str(header.time),
-            frontier=b"".join(frontier.nodes),
-        )
-    )
+    return {
+        "height": header.height,
+        "epoch": header.epoch,
+        "hash": bytes.fromhex(header.hash),
+        "prev": bytes.fromhex(header.prev),
+        "header": header.data(),
+        "checkpoint": block.checkpoint.text(),
+        "signature": block.signature,
+        "parent_cert": "\n".join(block.parent_cert),
+        "first_idx": header.first,
+        "count": header.count,
+        "time": str(header.time),
+        "frontier": b"".join(frontier.nodes),
+    }
+
+
+def _entry_rows(block: Block) -> list[tuple[str | int | bytes | None, ...]]:
+    header = block.header
     rows: list[tuple[str | int | bytes | None, ...]] = [
         (
             header.first + position, header.height, *_found_by(entry.record), entry.data,
@@ -55,7 +67,7 @@ def insert_block(connection: Connection, block: Block, frontier: Frontier) -> No
     rows.append(
         (header.size, header.height, "block", None, None, None, header.data(), header.leaf, None)
     )
-    _copy(connection, rows)
+    return rows
 
 
 def _copy(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -10,10 +10,13 @@
 
 Decisions are at probability one half. A number is rounded to the nearest multiple of its band and
 given in basis points; what may not leave is None. The number of test patients of a class leaves as
-the lower edge of its size band: 5, 10, 20, 50, 100, … or 0 for fewer than five. Intervals do not
-leave: an exact one would give the number of patients away, and from band and size anybody derives
-one that holds (`consortium.rounds.evaluation`). ``majority`` is the share of one class, so it would
-tell how many there are of a class that is too small to be counted in public.
+the lower edge of its size band: 5, 10, 20, 50, 100, … or 0 for fewer than five. But for AUROC,
+whose band the scores of every round have too, no band is narrower than one patient of the fewest
+that the size bands allow: with 5 to 9 sick ones sensitivity leaves to .2, with 20 to .05 (`width`).
+
+Intervals do not leave: an exact one would give the number of patients away, and from band and size
+anybody derives one that holds (`consortium.rounds.evaluation`). ``majority`` is the share of one
+class, so it would tell how many there are of a class that is too small to be counted in public.
 
 None of this is differential privacy, and no epsilon covers it: `docs/privacy.md` says what the
 bands still tell.
@@ -31,7 +34,9 @@ BANDS: Final[Mapping[str, int]] = {
     "auroc": AUROC_BAND, "accuracy": 200, "sensitivity": 500, "specificity": 500,
     "calibration": 200, "majority": 200,
 }  # fmt: skip
-"""Widths in basis points, by measure."""
+"""The narrowest bands in basis points, by measure."""
+
+_WIDTHS: Final = (200, 400, 500, 1_000, 2_000)
 
 CALIBRATION_BINS: Final = 5
 _NEED_BOTH: Final = frozenset({"auroc", "sensitivity", "specificity", "majority"})
@@ -60,13 +65,27 @@ def may_leave(measure: str, positives: int, negatives: int) -> bool:
     return deciding >= FEWEST_OF_A_CLASS
 
 
+def width(measure: str, positives: int, negatives: int) -> int:
+    """The width of a measure's band, in basis points, from the lower edges of the size bands."""
+    narrowest = BANDS[measure]
+    if measure == "auroc":
+        return narrowest
+    of_class = {"sensitivity": positives, "specificity": negatives}
+    fewest = of_class.get(measure, positives + negatives)
+    return next(w for w in _WIDTHS if w % narrowest == 0 and w * fewest >= 10_000)
+
+
 def released(
     measures: Mapping[str, float | None], positives: int, negatives: int
 ) -> dict[str, int | None]:
-    """What of exact measures (fractions of 1, by name; None: not defined) may leave."""
+    """What of exact measures (fractions of 1, by name; None: not defined) may leave.
+
+    ``positives`` and ``negatives`` are the exact numbers of test patients of each class.
+    """
+    sizes = size_band(positives), size_band(negatives)
     return {
-        name: band(value * 10_000, BANDS[name])
-        if value is not None and may_leave(name, positives, negatives)
+        name: band(value * 10_000, width(name, *sizes))
+        if value is not None and may_leave(name, *sizes)
         else None
         for name, value in measures.items()
     }
@@ -84,6 +103,6 @@ def broken_rule(measures: Mapping[str, int | None], positives: int, negatives: i
             continue
         if not may_leave(name, positives, negatives):
             return f"{name} is given for too few patients of a class"
-        if not 0 <= value <= 10_000 or value % BANDS[name]:
+        if not 0 <= value <= 10_000 or value % width(name, positives, negatives):
             return f"{name} is not on its band"
     return None

@@ -7,28 +7,31 @@ from consortium.api.problems import refused
 
 MOST_BYTES = 32_768
 MOST_BY_PATH = {"/v1/ledger/submissions": 2_000_000}  # a change may hold many members' keys
+_WITH_BODY = ("POST", "PUT")
 
 
 class BodyLimit:
-    """Refuses a long body before it is read, and one that says nothing or lies while it is."""
+    """Refuses a long body where it would be read: who asks may be checked before."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes one request on."""
-        most, came = MOST_BY_PATH.get(scope["path"], MOST_BYTES), 0
+        most = MOST_BY_PATH.get(scope["path"], MOST_BYTES)
+        came, declared = 0, _declared(scope)
 
         async def counted() -> Message:
             nonlocal came
-            message = await receive()
-            came += len(message.get("body", b""))
-            if came > most:
-                raise HTTPException(413)  # FastAPI lets this kind through, and no other
-            return message
+            if declared <= most:
+                message = await receive()
+                came += len(message.get("body", b""))
+                if came <= most:
+                    return message
+            raise HTTPException(413)  # FastAPI lets this kind through, and no other
 
-        if _declared(scope) > most:
-            await refused(413)(scope, receive, send)
+        if declared > most and scope["method"] not in _WITH_BODY:
+            await refused(413)(scope, receive, send)  # nothing would read it
         else:
             await self._app(scope, counted, send)
 

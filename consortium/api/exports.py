@@ -20,6 +20,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from consortium.api.caching import tagged
+from consortium.api.ledger import HIGHEST
 from consortium.errors import ExportsBusy
 from consortium.home import Home
 from ledger.archive import archive, archive_size
@@ -29,7 +30,6 @@ from ledger.records import COORDINATOR
 from ledger.store import LedgerStore
 
 AT_ONCE = 2
-HIGHEST = 2**53 - 1
 _LEFT_OVER_S = 86_400
 _TAR: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}}

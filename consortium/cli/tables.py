@@ -97,7 +97,8 @@ def _print_ledger(console: Console, result: DemoResult) -> None:
     verified, seconds = result.verified, result.seconds
     console.print(
         "* Pooled puts all patients in one table, which only a simulation may do. In brackets: "
-        "95 % intervals. n/a: fewer than five test patients of a class."
+        "95 % intervals. n/a: fewer than five test patients of a class. Exact numbers: all data is "
+        "on this machine; on the ledger they stand banded."
     )
     console.print(f"Epsilon: {COVERS[0].lower()}{COVERS[1:]}")
     console.print(

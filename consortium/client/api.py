@@ -8,6 +8,7 @@ from typing import Self
 from consortium.api.schemas import (
     Account,
     Contribution,
+    EvaluationItem,
     Forecast,
     Health,
     Institution,
@@ -83,6 +84,14 @@ class ConsortiumCalls(Bound):
     def models(self, job: str | None = None, order: Order = "oldest") -> Flow[ModelItem]:
         """The models that the ledger names."""
         return pages(Page[ModelItem], "/v1/models", {"job": job, "order": order})
+
+    @listing
+    def evaluations(
+        self, job: str | None = None, institution: str | None = None, order: Order = "oldest"
+    ) -> Flow[EvaluationItem]:
+        """Released models on hospitals' test patients, as far as the hospitals let it out."""
+        query = {"job": job, "institution": institution, "order": order}
+        return pages(Page[EvaluationItem], "/v1/evaluations", query)
 
     @listing
     def privacy(self, task: str | None = None, institution: str | None = None) -> Flow[Spending]:

@@ -3,6 +3,7 @@
 from consortium.api.schemas import (
     Account,
     Contribution,
+    EvaluationItem,
     Job,
     JobDetail,
     ModelItem,
@@ -40,6 +41,12 @@ class JobCalls(Bound):
         """How each hospital's proof fared in each of its rounds."""
         query = {"job": self._name, "institution": institution, "order": order}
         return pages(Page[Contribution], "/v1/contributions", query)
+
+    @listing
+    def evaluations(self, institution: str | None = None) -> Flow[EvaluationItem]:
+        """What it released, on hospitals' test patients, as far as the hospitals let it out."""
+        query = {"job": self._name, "institution": institution}
+        return pages(Page[EvaluationItem], "/v1/evaluations", query)
 
     @listing
     def credits(self) -> Flow[Account]:

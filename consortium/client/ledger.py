@@ -188,7 +188,8 @@ def _export(
 
         def check() -> None:
             with opened(partial) as folder:
-                verify_export(folder, genesis)
+                # Here: a notebook's process has threads, and is not to be forked.
+                verify_export(folder, genesis, processes=1)
 
         if verify:
             yield from work(check)

@@ -127,9 +127,8 @@ class _SyncSteps(ExitStack):
                 opened = self._stream_of(step.path, step.silence_s)
                 came = self._stream.enter_context(opened)
                 self._lines = came.iter_lines()
-                return Answer(
-                    came.status_code, came.headers, b"" if came.status_code == 200 else came.read()
-                )
+                body = b"" if came.status_code == 200 else came.read()
+                return Answer(came.status_code, came.headers, body)
             case Line():
                 return next(self._lines, None)
             case Wait():

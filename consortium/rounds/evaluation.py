@@ -12,7 +12,7 @@ from typing import Final
 from consortium.errors import RoundInvalid
 from consortium.intervals import auroc_interval, share_interval
 from ledger.records import Evaluation, Job, JobEnd
-from privacy.release import BANDS, broken_rule
+from privacy.release import broken_rule, width
 
 FEDERATED, ALONE, MAJORITY = "federated", "alone", "majority"
 _UNIT: Final = 10_000
@@ -78,7 +78,9 @@ def intervals(evaluation: Evaluation) -> dict[str, dict[str, Estimate | None]]:
 
     return {
         model: {
-            measure: None if value is None else _estimate(value, BANDS[measure], at(measure))
+            measure: None
+            if value is None
+            else _estimate(value, width(measure, positives, negatives), at(measure))
             for measure, value in measures.items()
         }
         for model, measures in models_of(evaluation).items()
@@ -86,12 +88,12 @@ def intervals(evaluation: Evaluation) -> dict[str, dict[str, Estimate | None]]:
 
 
 def _estimate(
-    value: int, width: int, interval: Callable[[float], tuple[float, float]] | None
+    value: int, band: int, interval: Callable[[float], tuple[float, float]] | None
 ) -> Estimate:
     if interval is None:
         return Estimate(value / _UNIT, None, None)
-    low, _ = interval(max(0.0, (value - width / 2) / _UNIT))
-    _, high = interval(min(1.0, (value + width / 2) / _UNIT))
+    low, _ = interval(max(0.0, (value - band / 2) / _UNIT))
+    _, high = interval(min(1.0, (value + band / 2) / _UNIT))
     return Estimate(value / _UNIT, low, high)
 
 

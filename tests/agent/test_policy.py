@@ -41,10 +41,11 @@ def test_an_old_policy_reads_and_limits_a_job_by_the_lifetime(folder: HospitalFo
     policy = Policy.read(path)
     assert policy == Policy("3", "0.00001", (TASK,), fewest_institutions=2)
     assert (policy.job_epsilon, policy.approval, policy.app) == (None, "never", "installed")
+    assert (policy.evaluations, policy.evaluation_limit) == ("banded", 100)
 
 
 def test_what_is_written_reads_the_same(folder: HospitalFolder) -> None:
-    policy = Policy("2.5", "0.0001", (TASK,), 4, "0.5", "always", ("a" * 64, "b" * 64))
+    policy = Policy("2.5", "0.0001", (TASK,), 4, "0.5", "always", ("a" * 64, "b" * 64), "none", 7)
     policy.write(folder.path / "policy.json")
     assert Policy.read(folder.path / "policy.json") == policy
 
@@ -55,7 +56,8 @@ def test_what_is_written_reads_the_same(folder: HospitalFolder) -> None:
         {"lifetime_epsilon": 3}, {"lifetime_epsilon": "NaN"}, {"delta": "1"}, {"tasks": "all"},
         {"tasks": [1]}, {"fewest_institutions": 0}, {"fewest_institutions": True},
         {"approval": "sometimes"}, {"app": "any"}, {"app": []}, {"app": ["A" * 64]},
-        {"job_epsilon": "-1"}, {"job_epsilon": "much"}, {"unheard": 1},
+        {"job_epsilon": "-1"}, {"job_epsilon": "much"}, {"unheard": 1}, {"evaluations": "exact"},
+        {"evaluation_limit": -1}, {"evaluation_limit": True}, {"evaluation_limit": "many"},
     ],
 )  # fmt: skip
 def test_a_policy_of_another_form_allows_nothing(

@@ -27,7 +27,7 @@ from ledger.content import model_hash
 from ledger.entry import Entry, sign_record
 from ledger.keys import Role
 from ledger.records import Evaluation
-from privacy.release import band, size_band
+from privacy.release import band, size_band, width
 
 ONE, TWO, THREE, FOUR = (f"hospital-{i}" for i in range(1, 5))
 
@@ -92,14 +92,15 @@ def test_what_leaves_is_the_exact_result_on_its_bands(four: Consortium) -> None:
         split = Split(*(cohort.frame(part) for part in PARTS))
         declared = next(p.weight for p in four.job.participants if p.institution == name)
         alone = baselines.local(task, split, declared, four.job.rounds, four.job.seed)
+        positives = int(task.outcomes(split.test).sum())
+        sizes = size_band(positives), size_band(len(split.test) - positives)
+        wide = width("accuracy", *sizes)
         for form, weights in ((record.federated, to_torch(model)), (record.alone, alone)):
             exact = baselines.evaluate(task, weights, split.test)
             assert exact.auroc is not None
             assert form.auroc == band(exact.auroc * 10_000, 200)
-            assert form.accuracy == band(exact.accuracy * 10_000, 200)
-        assert record.majority == band(baselines.majority(task, split) * 10_000, 200)
-        positives = int(task.outcomes(split.test).sum())
-        sizes = size_band(positives), size_band(len(split.test) - positives)
+            assert form.accuracy == band(exact.accuracy * 10_000, wide)
+        assert record.majority == band(baselines.majority(task, split) * 10_000, wide)
         assert (record.positives, record.negatives) == sizes
         four.newest.upcoming.check_entry(entry)
 

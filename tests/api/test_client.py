@@ -2,11 +2,6 @@
 
 import asyncio
 import json
-import logging
-import pickle
-import subprocess
-import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,74 +10,26 @@ import pytest
 import torch
 from served_demo import Served
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
-from troubled import Troubled, listening, socket_url
+from troubled import Troubled
 from typer.testing import CliRunner
 
 from consortium import tasks
-from consortium.access import Role
-from consortium.api.schemas import Head, Job
 from consortium.cli.main import app as commands
 from consortium.client import (
     ApiError,
     AsyncConsortium,
     Consortium,
-    Invalid,
-    NotAllowed,
     NotFound,
-    TooMany,
     Unreachable,
-    Unsafe,
-    events,
     plan,
 )
 from consortium.errors import OptionInvalid
-from consortium.tls import make_tls
 from consortium.weights import to_torch
 from ledger.archive import opened
 from ledger.errors import ContentInvalid, GenesisMismatch, LedgerError, ProofInvalid
 from ledger.verify import verify_export
 
 JOB = "breast-cancer-1"
-
-
-@pytest.fixture(scope="module")
-def troubled(served: Served) -> Troubled:
-    return Troubled(served.app)
-
-
-@pytest.fixture(scope="module")
-def url(troubled: Troubled) -> Iterator[str]:
-    """Of a Unix socket."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "api.sock"
-        with listening(troubled, uds=str(path)):
-            yield socket_url(path)
-
-
-@pytest.fixture(scope="module")
-def token(served: Served) -> str:
-    return served.token(Role.SCIENTIST)
-
-
-@pytest.fixture(scope="module")
-def genesis(served: Served) -> str:
-    return served.store.chain().ledger
-
-
-@pytest.fixture
-def consortium(url: str, token: str, genesis: str, troubled: Troubled) -> Iterator[Consortium]:
-    troubled.answers.clear()
-    troubled.changes.clear()
-    troubled.asked.clear()
-    with Consortium(url, token, genesis=genesis) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def model(served: Served) -> str:
-    """The hash of what the job released."""
-    return str(served.client.get(f"/v1/jobs/{JOB}").json()["job"]["model"])
 
 
 # one place for each request's logic, two ways to call it
@@ -97,12 +44,14 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "contributions": lambda c: c.contributions(institution="hospital-1"),
     "credits": lambda c: c.credits(JOB),
     "models": lambda c: c.models(),
+    "evaluations": lambda c: c.evaluations(job=JOB),
     "privacy": lambda c: c.privacy(task="breast-cancer"),
     "spends": lambda c: c.spends(order="newest"),
     "forecast": lambda c: c.forecast("breast-cancer", "1", rounds=5),
     "job.detail": lambda c: c.job(JOB).detail(),
     "job.rounds": lambda c: c.job(JOB).rounds(),
     "job.contributions": lambda c: c.job(JOB).contributions(),
+    "job.evaluations": lambda c: c.job(JOB).evaluations("hospital-2"),
     "job.credits": lambda c: c.job(JOB).credits(),
     "job.models": lambda c: c.job(JOB).models(),
     "job.watch": lambda c: c.job(JOB).watch(),
@@ -120,16 +69,16 @@ ASKED: dict[str, Callable[[Any], Any]] = {
 
 
 def test_both_ways_of_calling_give_the_same(
-    consortium: Consortium, url: str, token: str, genesis: str
+    consortium: Consortium, socket: str, token: str, genesis: str
 ) -> None:
     blocking = {name: _whole(ask(consortium)) for name, ask in ASKED.items()}
 
     async def awaited() -> dict[str, Any]:
-        async with AsyncConsortium(url, token, genesis=genesis) as client:
+        async with AsyncConsortium(socket, token, genesis=genesis) as client:
             return {name: await _awaited(ask(client)) for name, ask in ASKED.items()}
 
     assert asyncio.run(awaited()) == blocking
-    assert all(blocking[name] for name in ASKED)
+    assert all(blocking[name] for name in ASKED if not name.endswith("evaluations"))
     assert blocking["me"].role == "scientist"
     assert blocking["job.watch"][-1].state == "finished"
 
@@ -144,8 +93,8 @@ async def _awaited(given: Any) -> Any:
     return await given
 
 
-def test_both_have_the_same_methods(consortium: Consortium, url: str) -> None:
-    awaited = AsyncConsortium(url, "x")
+def test_both_have_the_same_methods(consortium: Consortium, socket: str) -> None:
+    awaited = AsyncConsortium(socket, "x")
     pairs = [
         (consortium, awaited), (consortium.ledger, awaited.ledger),
         (consortium.job("x"), awaited.job("x")), (consortium.model("x"), awaited.model("x")),
@@ -179,83 +128,6 @@ def test_what_one_person_names_stays_one_part_of_the_path(consortium: Consortium
         with pytest.raises(ApiError) as failed:
             consortium.job(name).detail()
         assert failed.value.status in (404, 422)
-
-
-# errors
-
-
-def test_errors_have_the_servers_code_and_words(
-    consortium: Consortium, url: str, served: Served, model: str
-) -> None:
-    auditor = Consortium(url, served.token(Role.AUDITOR))
-    cases: list[tuple[type[ApiError], str, Callable[[], object]]] = [
-        (NotFound, "JobMissing", consortium.job("unheard-of").detail),
-        (NotFound, "ContentMissing", consortium.model("0" * 64).card),
-        (Invalid, "RequestInvalid", lambda: list(consortium.ledger.search("!"))),
-        (NotAllowed, "RoleForbidden", auditor.model(model).weights),
-        (NotAllowed, "TokenInvalid", Consortium(url, "mpa_0_0").me),
-        (NotAllowed, "TokenInvalid", Consortium(url, "").me),
-        (Unreachable, "ApiUnreachable", Consortium("unix:///nowhere/api.sock", "x").me),
-    ]
-    for kind, code, ask in cases:
-        with pytest.raises(kind) as failed:
-            ask()
-        error = failed.value
-        assert (type(error), error.code) == (kind, code)
-        assert str(error) == f"{code}: {error.what}. How to resolve: {error.resolve}"
-        assert pickle.loads(pickle.dumps(error)).code == code
-
-
-def test_a_token_is_nowhere_to_be_seen(
-    url: str, served: Served, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    secret = served.token(Role.SCIENTIST)
-    monkeypatch.setenv("MEDPOLE_TOKEN", f"{secret}\n")
-    caplog.set_level(logging.DEBUG)
-    with Consortium(url) as client:
-        assert client.me().role == "scientist"
-        seen = [repr(client), repr(client.ledger), repr(vars(client._transport)), repr(client.job)]
-        for ask in (client.job("unheard-of").detail, Consortium("http://127.0.0.1:9").me):
-            with pytest.raises(ApiError) as failed:
-                ask()
-            seen += [repr(failed.value), repr(failed.value.__dict__), repr(failed.traceback)]
-    assert caplog.text
-    assert secret not in caplog.text + "".join(seen)
-
-
-def test_it_waits_as_it_is_told_and_not_for_ever(
-    consortium: Consortium, troubled: Troubled
-) -> None:
-    path = "/v1/me"
-
-    def asked() -> int:
-        count = troubled.asked.count(path)
-        troubled.asked.clear()
-        return count
-
-    troubled.fail(path, 503, 429, retry_after="0")
-    assert consortium.me().name == "Ada"
-    assert asked() == 3
-    troubled.fail(path, *[503] * 9, retry_after="Thu, 01 Jan 1970 00:00:00 GMT")
-    with pytest.raises(Unreachable) as away:
-        consortium.me()
-    assert (away.value.code, away.value.status, asked()) == ("Http503", 503, plan.MOST_RETRIES + 1)
-    troubled.fail(path, 429, retry_after="3600")
-    with pytest.raises(TooMany):
-        consortium.me()
-    assert asked() == 1
-    for status in (401, 404, 500, 502):  # what will not be otherwise in a moment
-        troubled.fail(path, status, retry_after="0")
-        with pytest.raises(ApiError) as failed:
-            consortium.me()
-        assert (failed.value.status, asked()) == (status, 1)
-
-
-def test_what_is_no_api_is_not_read_as_one(consortium: Consortium, troubled: Troubled) -> None:
-    for body in (b"<html>sign in</html>", b"{}", b"[]"):
-        troubled.answers["/v1/ledger/head"] = [Response(body)]
-        with pytest.raises(Unreachable, match="another form"):
-            consortium.ledger.head()
 
 
 # models
@@ -297,12 +169,12 @@ def test_every_model_that_the_ledger_names_is_traced_to_it(
 
 
 def test_a_model_is_not_traced_to_what_does_not_name_it(
-    consortium: Consortium, troubled: Troubled, url: str, token: str, model: str
+    consortium: Consortium, troubled: Troubled, socket: str, token: str, model: str
 ) -> None:
     with pytest.raises(OptionInvalid):
-        Consortium(url, token).model(model).verify()
+        Consortium(socket, token).model(model).verify()
     with pytest.raises(GenesisMismatch):
-        Consortium(url, token, genesis="0" * 64).model(model).verify()
+        Consortium(socket, token, genesis="0" * 64).model(model).verify()
     found = json.loads(json.dumps(next(consortium.ledger.search(model)).model_dump()))
     for index in (0, 2):  # other records' proofs hold, and say nothing of the model
         body = json.dumps({"items": [{**found, "index": index}], "next": None}).encode()
@@ -330,8 +202,8 @@ def test_a_model_predicts_as_at_the_hospitals(
 # the ledger
 
 
-def test_another_ledgers_head_is_refused(url: str, token: str) -> None:
-    other = Consortium(url, token, genesis="0" * 64)
+def test_another_ledgers_head_is_refused(socket: str, token: str) -> None:
+    other = Consortium(socket, token, genesis="0" * 64)
     for ask in (
         other.ledger.head,
         lambda: next(other.events()),
@@ -342,7 +214,7 @@ def test_another_ledgers_head_is_refused(url: str, token: str) -> None:
             ask()
     for genesis in ("abc", "z" * 64):
         with pytest.raises(OptionInvalid):
-            Consortium(url, genesis=genesis)
+            Consortium(socket, genesis=genesis)
 
 
 def test_an_export_is_verified_before_it_has_its_name(
@@ -368,117 +240,21 @@ def test_an_export_is_verified_before_it_has_its_name(
     assert len(list(tmp_path.iterdir())) == 4
 
 
-# events
-
-
-def told(*forms: Head | Job) -> Response:
-    """A stream of events that ends."""
-    lines = [
-        f"event: {'job' if isinstance(form, Job) else 'head'}\ndata: {form.model_dump_json()}\n\n"
-        for form in forms
-    ]
-    return Response(": hello\n\n" + "".join(lines), media_type="text/event-stream")
-
-
-async def cut(scope: Scope, receive: Receive, send: Send) -> None:
-    """A stream that breaks off: uvicorn closes the connection in the middle of it."""
-    headers = [(b"content-type", b"text/event-stream")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"event: he", "more_body": True})
-    raise ConnectionError
-
-
-def test_a_job_is_watched_over_broken_streams_until_it_ends(
-    consortium: Consortium, troubled: Troubled, monkeypatch: pytest.MonkeyPatch
+def test_awaited_downloads_are_the_same(
+    socket: str, token: str, genesis: str, model: str, served: Served, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("consortium.client.transports.time.sleep", waits.append)
-    waits.clear()
-    head, detail = consortium.ledger.head(), consortium.job(JOB).detail()
-    ended = detail.job
-    running = ended.model_copy(update={"state": "running", "ended": None, "done": 1})
-    further = running.model_copy(update={"done": 2})
-    newer = running.model_copy(update={"job": "breast-cancer-2"})
-    place = f"/v1/jobs/{JOB}"
-    unfinished = detail.model_copy(update={"job": running}).model_dump_json()
-    troubled.answers["/v1/events"] = [told(head, running), cut, told(head, running, newer, further)]
-    troubled.answers[place] = [Response(unfinished)]
-    # The fourth stream is the API's own: by then the job has ended, as the next head says.
-    troubled.changes["/v1/events"] = lambda body: body.replace(b'"cosigned": 4', b'"cosigned": 3')
-    assert list(consortium.job(JOB).watch()) == [running, further, ended]
-    assert waits == [1, 2, 1]  # the second stream gave nothing
-    assert troubled.asked.count("/v1/events") == 4
+    async def download() -> None:
+        async with AsyncConsortium(socket, token, genesis=genesis) as client:
+            one = client.model(model)
+            await one.download(tmp_path / "model")
+            await client.ledger.export(tmp_path / "export.tar")
+            assert (await one.verify()).pinned
+            assert (await one.torch()).weight.shape == (1, 30)
+            with pytest.raises(NotFound):
+                await client.model("0" * 64).download(tmp_path)
 
-
-waits: list[float] = []
-
-
-def test_events_are_not_waited_for_for_ever(
-    consortium: Consortium, troubled: Troubled, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("consortium.client.transports.time.sleep", waits.append)
-    waits.clear()
-    troubled.fail("/v1/events", *[503] * 100)
-    with pytest.raises(Unreachable):
-        next(consortium.events())
-    assert waits[:6] == [1, 2, 4, 8, 16, 30]
-    assert events.PATIENCE_S <= sum(waits) < events.PATIENCE_S + events.LONGEST_WAIT_S
-    troubled.fail("/v1/events", 403)
-    with pytest.raises(NotAllowed):
-        next(consortium.events())
-
-
-# the way there
-
-
-def test_a_token_goes_over_tls_or_stays_on_this_machine(
-    troubled: Troubled, token: str, tmp_path: Path
-) -> None:
-    tls = make_tls(tmp_path, ["localhost"])
-    files = {"ssl_certfile": tls.folder / "server.pem", "ssl_keyfile": tls.folder / "server.key"}
-    with listening(troubled, **files) as port:
-        with Consortium(f"https://localhost:{port}", token, ca=tls.folder / "ca.pem") as client:
-            assert client.me().name == "Ada"
-        troubled.asked.clear()
-        with pytest.raises(Unreachable), Consortium(f"https://localhost:{port}", token) as client:
-            client.me()
-        assert troubled.asked == []
-    with listening(troubled) as port, Consortium(f"http://127.0.0.1:{port}", token) as client:
-        assert client.me().name == "Ada"
-    for url in ("http://consortium.example", "ftp://localhost", "http://127.0.0.1.example"):
-        with pytest.raises(Unsafe):
-            Consortium(url, token)
-    for url in ("https://ada:secret@consortium.example", "consortium.example", "https://"):
-        with pytest.raises(OptionInvalid) as failed:
-            Consortium(url, token)
-        assert "secret" not in str(failed.value)
-    (tmp_path / "nonsense.pem").write_text("x")
-    for ca in ("nonsense.pem", "nowhere.pem"):
-        with pytest.raises(OptionInvalid):
-            Consortium("https://consortium.example", token, ca=tmp_path / ca)
-
-
-def test_a_part_that_is_missing_is_named(
-    consortium: Consortium, model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module, asked, extra in (
-        ("safetensors.numpy", consortium.model(model).weights, "client"),
-        ("torch", consortium.model(model).torch, "agent"),
-    ):
-        with monkeypatch.context() as patch:
-            for name in ("consortium.weights", "consortium.tasks"):
-                patch.delitem(sys.modules, name, raising=False)
-            patch.setitem(sys.modules, module, None)
-            with pytest.raises(Exception) as failed:
-                asked()
-            assert type(failed.value).__name__ == "PartMissing"
-            assert f"pip install 'medpole[{extra}]'" in failed.value.resolve
-
-
-def test_importing_it_loads_nothing_heavy() -> None:
-    code = "import consortium.client, sys; print(*{name.split('.')[0] for name in sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = {"torch", "fastapi", "flwr", "sqlalchemy", "numpy", "pandas", "uvicorn", "psycopg2"}
-    assert not set(done.stdout.split()) & heavy
-    code = "import ledger.prove, ledger.verify, ledger.archive, sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not set(done.stdout.split()) & heavy
+    asyncio.run(download())
+    assert (tmp_path / "model").read_bytes() == served.home.models.path(model).read_bytes()
+    with opened(tmp_path / "export.tar") as folder:
+        assert verify_export(folder, genesis).pinned
+    assert len(list(tmp_path.iterdir())) == 2

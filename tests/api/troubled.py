@@ -29,6 +29,11 @@ class Troubled:
         self.changes: dict[str, Change] = {}
         self.asked: list[str] = []
 
+    def clear(self) -> None:
+        """Forgets all trouble, and what was asked."""
+        for known in (self.answers, self.changes, self.asked):
+            known.clear()
+
     def fail(self, path: str, *statuses: int, **headers: str) -> None:
         """Answers without a problem's form, as a proxy does."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from demo_command import CONSORTIUM, ROUNDS, Demo, consortium
 
-from privacy.release import band
+from privacy.release import band, width
 
 KEYS = {
     "dataset", "rounds", "hospitals", "federated", "nonprivate", "ledger", "seconds",
@@ -50,12 +50,13 @@ def test_each_hospital_released_its_exact_results_on_their_bands(demo: Demo) -> 
     for hospital in demo.report["hospitals"]:
         evaluation = released[hospital["id"]]
         assert evaluation["model"] == end["model"]
+        sizes = evaluation["positives"], evaluation["negatives"]
         for said, model in (("federated", "federated"), ("alone", "local")):
             for measure in ("auroc", "accuracy"):
                 exact = hospital[measure][model] * 10_000
-                assert evaluation[said][measure] == band(exact, 200)
-        assert evaluation["majority"] == band(hospital["accuracy"]["majority"] * 10_000, 200)
-        sizes = evaluation["positives"], evaluation["negatives"]
+                assert evaluation[said][measure] == band(exact, width(measure, *sizes))
+        exact = hospital["accuracy"]["majority"] * 10_000
+        assert evaluation["majority"] == band(exact, width("majority", *sizes))
         assert 5 <= sum(sizes) <= hospital["n_test"] < 2.5 * sum(sizes)
 
 

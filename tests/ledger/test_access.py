@@ -54,7 +54,8 @@ class Served:
     def ask(self, method: str, path: str, token: str) -> httpx.Response:
         filled = re.sub(r"\{(\w+)\}", lambda found: FILLED[found[1]], path)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        asked = {"params": {"seconds": 0}, "headers": headers}
+        waits = {"seconds": 0} if path == "/v1/ledger/changes" else {}
+        asked = {"params": waits, "headers": headers}
         with self.client.stream(method, filled, **asked) as answer:
             if answer.headers.get("content-type", "").startswith("text/event-stream"):
                 answer.close()  # it never ends

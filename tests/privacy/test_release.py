@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.records import Evaluation, Measures
-from privacy.release import BANDS, band, broken_rule, may_leave, released, size_band
+from privacy.release import BANDS, band, broken_rule, may_leave, released, size_band, width
 
 FRACTION = st.floats(0, 1)
 MEASURES = st.fixed_dictionaries(dict.fromkeys(BANDS, st.none() | FRACTION))
@@ -24,9 +24,10 @@ def test_what_leaves_is_on_its_band_and_near_and_passes_every_members_check(
         enough = fewest >= 5 if name in OF_BOTH else max(positives, negatives) >= 5
         assert (value is None) == (known is None or not enough)
         if value is not None and known is not None:
-            assert value % BANDS[name] == 0
+            wide = width(name, size_band(positives), size_band(negatives))
+            assert value % wide == wide % BANDS[name] == 10_000 % wide == 0
             assert 0 <= value <= 10_000
-            assert abs(value - known * 10_000) <= BANDS[name] / 2 + 1e-6
+            assert abs(value - known * 10_000) <= wide / 2 + 1e-6
     assert broken_rule(out, size_band(positives), size_band(negatives)) is None
 
 
@@ -35,9 +36,23 @@ def test_whatever_is_off_its_band_or_about_too_few_is_seen(
     name: str, value: int, positives: int, negatives: int
 ) -> None:
     sizes = size_band(positives), size_band(negatives)
-    on_band = value % BANDS[name] == 0 and 0 <= value <= 10_000
     holds = broken_rule({name: value}, *sizes) is None
-    assert holds == (on_band and may_leave(name, positives, negatives))
+    allowed = may_leave(name, positives, negatives)
+    on_band = allowed and value % width(name, *sizes) == 0 and 0 <= value <= 10_000
+    assert holds == on_band
+
+
+@pytest.mark.parametrize(
+    ("measure", "positives", "negatives", "wide"),
+    [("sensitivity", 5, 1000, 2000), ("sensitivity", 10, 5, 1000), ("sensitivity", 20, 5, 500),
+     ("specificity", 1000, 5, 2000), ("accuracy", 5, 0, 2000), ("accuracy", 5, 5, 1000),
+     ("accuracy", 20, 10, 400), ("accuracy", 50, 0, 200), ("majority", 5, 10, 1000),
+     ("calibration", 20, 10, 400), ("auroc", 5, 5, 200), ("accuracy", 10**6, 0, 200)],
+)  # fmt: skip
+def test_a_band_holds_at_least_one_patient(
+    measure: str, positives: int, negatives: int, wide: int
+) -> None:
+    assert width(measure, positives, negatives) == wide
 
 
 @given(st.integers(0, 10**7))
@@ -69,11 +84,11 @@ def test_the_records_form_has_the_gates_bands() -> None:
     assert set(fields) == set(BANDS)
     good = {"auroc": None, "accuracy": None, "sensitivity": None, "specificity": None,
             "calibration": None}  # fmt: skip
-    for name, width in BANDS.items():
+    for name, narrowest in BANDS.items():
         if name in good:
-            assert Measures(**{**good, name: width}).model_dump()[name] == width
+            assert Measures(**{**good, name: narrowest}).model_dump()[name] == narrowest
             with pytest.raises(ValueError, match="multiple of"):
-                Measures(**{**good, name: width // 2})
+                Measures(**{**good, name: narrowest // 2})
 
 
 def test_a_band_is_the_nearest() -> None:

@@ -27,9 +27,12 @@ from consortium import weights as weight_forms
 from consortium.audit import RoundsVerified, verify_rounds
 from consortium.errors import EnrolmentInvalid, JobInvalid, RoundInvalid
 from ledger.content import digest
+from ledger.entry import Entry
 from ledger.errors import ContentInvalid, ContentMissing, RangeInvalid
 from ledger.keys import Role
 from ledger.records import (
+    Evaluation,
+    Measures,
     Proof,
     Result,
 )
@@ -107,6 +110,36 @@ def test_a_quorum_that_repeats_a_round_that_a_quorum_closed(ledger: Ledger) -> N
 def test_a_ledger_without_rounds_needs_no_contents(ledger: Ledger, tmp_path: Path) -> None:
     out = ledger.export(tmp_path / "export", contents=False)
     assert verify_rounds(out) == RoundsVerified(jobs=1, blocks_without_rounds=2)
+
+
+def evaluation(ledger: Ledger, author: str, **changed: Any) -> Entry:
+    end = ledger.view.end_of("job-1")
+    nothing = Measures(**dict.fromkeys(Measures.model_fields))
+    body = {
+        "v": 1, "type": "evaluation", "ledger": ledger.id, "author": author, "job": "job-1",
+        "model": end.model if end else "0" * 64, "positives": 5, "negatives": 0,
+        "federated": nothing, "alone": nothing, "majority": None,
+    }  # fmt: skip
+    return ledger.sign(Evaluation.model_validate({**body, **changed}), author)
+
+
+def test_evaluations_of_an_ended_job_hold_and_a_second_one_does_not(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    ledger.add(ledger.end("stopped"))
+    ledger.add(evaluation(ledger, "hospital-1"), evaluation(ledger, "hospital-2"))
+    ledger.add(evaluation(ledger, "hospital-3"))
+    assert verify_rounds(ledger.export(tmp_path / "first")) == RoundsVerified(
+        jobs=1, evaluations=3, blocks_without_rounds=5
+    )
+    ledger.lie(evaluation(ledger, "hospital-2", positives=10))
+    caught(ledger, RoundInvalid, "hospital-2 has evaluated job-1 before")
+
+
+def test_a_quorum_that_lets_a_number_off_its_band_pass(ledger: Ledger) -> None:
+    ledger.add(ledger.end("stopped"))
+    ledger.lie(evaluation(ledger, "hospital-1", majority=6200))
+    caught(ledger, RoundInvalid, "has not passed the release gate: majority")
 
 
 # what it needs

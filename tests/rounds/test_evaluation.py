@@ -31,7 +31,7 @@ MODEL = "5e" * 32
 def body(**changed: Any) -> dict[str, Any]:
     return {
         "v": 1, "type": "evaluation", "ledger": LEDGER, "author": "hospital-1", "job": "job-1",
-        "model": MODEL, "positives": 5, "negatives": 10, "federated": GOOD, "alone": GOOD,
+        "model": MODEL, "positives": 20, "negatives": 50, "federated": GOOD, "alone": GOOD,
         "majority": 6400, **changed,
     }  # fmt: skip
 
@@ -94,7 +94,8 @@ CHEATS: dict[str, tuple[Callable[[View], list[Entry]], str]] = {
         ],
         "alone, accuracy is given",
     ),
-    "an exact number of patients": (lambda view: [entry(positives=6)], "size band"),
+    "too narrow a band for so few": (lambda view: [entry(negatives=5)], "accuracy is not on its"),
+    "an exact number of patients": (lambda view: [entry(positives=21)], "size band"),
 }  # fmt: skip
 
 
@@ -220,6 +221,6 @@ def test_intervals_of_an_evaluation() -> None:
     assert accuracy is not None
     assert majority is not None
     assert (accuracy.value, majority.value) == (0.94, 0.64)
-    # Wilson at .93 and .95 of 15 patients.
-    assert accuracy.low == pytest.approx(share_interval(0.93, 15)[0])
-    assert accuracy.high == pytest.approx(share_interval(0.95, 15)[1])
+    # Wilson at .93 and .95 of 70 patients.
+    assert accuracy.low == pytest.approx(share_interval(0.93, 70)[0])
+    assert accuracy.high == pytest.approx(share_interval(0.95, 70)[1])
