@@ -68,8 +68,13 @@ class Evaluations:
         """Evaluates what is due when it is woken, until stopped."""
         while not stop.is_set():
             self._woken.clear()
-            done = self.step()
-            self._woken.wait(None if done else _AGAIN_S)
+            try:
+                taken = self.step()
+            except Exception as error:  # a full disk, say: the agent goes on without
+                code = error.code if isinstance(error, AgentError) else type(error).__name__
+                log.error("evaluations: %s", code)
+                taken = False
+            self._woken.wait(None if taken else _AGAIN_S)
 
     def step(self) -> bool:
         """Evaluates and hands in what is due; says whether all was taken."""

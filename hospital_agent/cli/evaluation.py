@@ -68,7 +68,8 @@ def show(
             value = exact[model][measure]
             said = "not defined" if value is None else f"{value:.4f}"
             out = "nothing" if banded is None else f"{banded / 10_000:.2f}"
-            shown[f"{model}, {measure}"] = f"{said}, let out: {out}"
+            name = "accuracy" if measure == model else measure
+            shown[f"{model}, {name}"] = f"{said}, let out: {out}"
     print_result(shown, format)
 
 

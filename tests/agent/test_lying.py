@@ -15,7 +15,7 @@ from hospital_agent.errors import ForkRefused
 from ledger.block import Header
 from ledger.quorum import faulty
 
-SCHEDULES, SOAK, RANGE = 300, 10_000, 50
+SCHEDULES, SOAK, RANGE = 100, 10_000, 50
 
 
 @pytest.fixture(autouse=True)

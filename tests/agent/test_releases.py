@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from consortium.tasks.task import Split
 from consortium.weights import to_torch
 from hospital_agent.cohort import PARTS, Cohort
 from hospital_agent.decisions import Decisions
-from hospital_agent.errors import ApiUnreachable, OwnRecordChanged, ReleasesUsedUp
+from hospital_agent.errors import ApiUnreachable, OwnRecordChanged, ReleasesUsedUp, StateFailed
 from hospital_agent.evaluation import Evaluations
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.policy import change_policy
@@ -239,6 +240,28 @@ def test_of_few_patients_leaves_what_the_rules_allow(four: Consortium) -> None:
     four.add([one, two])
 
 
+def test_the_agents_loop_outlives_what_fails_and_ends_when_it_is_stopped(
+    four: Consortium, told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, stop = Desk(), threading.Event()
+    running, step = evaluations(four, ONE, desk), Evaluations.step
+    tried = []
+
+    def fails_once(self: Evaluations) -> bool:
+        tried.append(None)
+        if len(tried) == 1:
+            self.wake()
+            raise StateFailed("releases.sqlite cannot be written", "free space")
+        stop.set()
+        self.wake()
+        return step(self)
+
+    monkeypatch.setattr(Evaluations, "step", fails_once)
+    running.run(stop)
+    assert len(desk.taken) == 1
+    assert told.records[0].message == "evaluations: StateFailed"
+
+
 def test_an_evaluation_in_its_name_that_it_did_not_sign_is_not_cosigned(four: Consortium) -> None:
     [entry] = handed_in(four)
     record = entry.record.model_copy(update={"majority": 0})
@@ -254,6 +277,7 @@ def test_people_here_see_the_exact_numbers_and_what_left(four: Consortium) -> No
     assert ok("hospital-agent", "evaluation", "list", "--home", home).out == "job-1: due\n"
     handed_in(four, FOUR)
     done = ok("hospital-agent", "evaluation", "show", "job-1", "--home", home)
+    assert "majority, accuracy" in done.out
     assert done.value("state") == "signed, and not on the ledger yet"
     assert done.value("test patients, positives") == "6, let out: 5 or more"
     value = done.value("federated, auroc")

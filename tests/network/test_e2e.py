@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
 def test_everything_over_a_network(network: Deployment, tmp_path: Path) -> None:
     """One test, in this order: its parts build on each other, and on one deployment."""
     a_job_over_the_network_ends_in_a_verified_ledger(network, tmp_path)
+    each_hospital_s_test_results_come_onto_the_ledger(network)
     hospitals_listen_nowhere_but_on_their_own_loopback(network)
     what_the_agents_log_says_no_more_than_codes(network)
     the_portal_s_api_answers_an_institution(network)
@@ -69,6 +71,15 @@ def a_job_over_the_network_ends_in_a_verified_ledger(network: Deployment, tmp_pa
         [cohort] = hospital.json("budget")
         [spent] = cohort["jobs"]
         assert (spent["rounds_charged"], spent["rounds_reserved"]) == (ROUNDS, 0)
+
+
+def each_hospital_s_test_results_come_onto_the_ledger(network: Deployment) -> None:
+    """By the agents themselves, once the job's end is final."""
+    for hospital in network.hospitals.values():
+        until(
+            lambda h=hospital: h.json("evaluation", "list")[0]["state"] == "on the ledger", 30,
+            "the evaluation is on the ledger",
+        )  # fmt: skip
 
 
 def hospitals_listen_nowhere_but_on_their_own_loopback(network: Deployment) -> None:
@@ -101,10 +112,12 @@ def the_portal_s_api_answers_an_institution(network: Deployment) -> None:
     printed = command(
         "python", "-c", code, hospital.home, *paths, namespace=hospital.agent.namespace
     )
-    head, jobs, institutions, results = json.loads(printed)
+    head, *pages = json.loads(printed)
+    jobs, institutions, results = (page["items"] for page in pages)
     assert head["final"]
     assert jobs[0]["state"] == "finished"
     assert {i["id"] for i in institutions} == set(network.hospitals)
+    assert all(i["last_seen"]["version"] == version("medpole") for i in institutions)
     assert len(results) == ROUNDS
 
 
