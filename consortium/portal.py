@@ -1,15 +1,16 @@
-"""The portal on one machine: the API on a home's ledger, and Streamlit in front of it.
+"""The portal on one machine: the API on a home's ledger, and its pages in front of it.
 
-Both listen on 127.0.0.1; Streamlit can be told otherwise, for a container. The API runs in this
-process, on a port of its own and under a token that lives as long as the run; Streamlit runs as a
-child and gets both through its environment, because a command line is open to every account of the
-machine. The child ends with us however we end: it watches its standard input, which the kernel
-closes for us (`ui.__main__`).
+Both listen on 127.0.0.1; the pages can be told otherwise, for a container. The API runs in this
+process, on a port of its own; the pages run as a child and get what is secret through their
+environment, because a command line is open to every account of the machine. The child ends with us
+however we end: it watches its standard input, which the kernel closes for us (`ui.__main__`).
 
-There is no sign-in yet: whoever may open a connection to this machine's loopback may read. So this
-is for a machine with one user; nothing in the portal writes.
+Everybody signs in: with a token of the consortium's (`consortium token issue`), or, on the
+loopback address only, by the address with a code that whoever started the portal sees. The code and
+the token behind it live as long as the run. Nothing in the portal writes.
 
-With ``DATABASE_URL`` it runs beside `consortium serve`, and takes no lock of the home.
+Where another process keeps the home's database open (`consortium serve`, a demo), or with
+``DATABASE_URL``, it runs beside it, and takes no lock of the home.
 """
 
 import os
@@ -20,18 +21,42 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from consortium.errors import OptionInvalid, PartMissing, PortInUse
+
+if TYPE_CHECKING:
+    from consortium.home import Home
+    from ledger.store import LedgerStore
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.05
-_NOT_FOR_THE_PORTAL = ("DATABASE_", "STREAMLIT_")
+_NOT_FOR_THE_PORTAL = ("DATABASE_", "STREAMLIT_", "MEDPOLE_")
+
+
+@dataclass(frozen=True)
+class OpenPortal:
+    """A portal that answers. ``address`` signs in whoever opens it, where that is allowed."""
+
+    address: str
+    pages: "subprocess.Popen[bytes]"
+
+    def wait(self) -> None:
+        """Waits for as long as it answers.
+
+        Raises:
+            PartMissing: once its pages have ended by themselves.
+        """
+        self.pages.wait()
+        raise _ended()
 
 
 def run_portal(home: Path, port: int, host: str = HOST) -> None:
@@ -42,26 +67,59 @@ def run_portal(home: Path, port: int, host: str = HOST) -> None:
         PortInUse, OptionInvalid: if the port cannot be opened.
         LedgerError: if there is no ledger, or it cannot be opened.
     """
-    _check_parts()
+    check_parts()
     check_port(port, host)
-    from consortium.api.app import create_app
     from consortium.local import attached_ledger, open_ledger
 
-    token = secrets.token_urlsafe(32)
-    opened = attached_ledger if os.environ.get("DATABASE_URL") else open_ledger
     try:
-        with _stoppable(), opened(home) as (local, store):
-            app = create_app(store, local.content, local.models, portal_token=token)
-            with _loopback_api(app) as url, _streamlit(host, port, url, token) as child:
-                _wait_healthy(child, host, port)
-                print(f"http://{host}:{port}", flush=True)
-                child.wait()
-                raise _ended()
+        with _stoppable():
+            opened = (
+                attached_ledger(home)
+                if os.environ.get("DATABASE_URL")
+                else open_ledger(home, shared=True)
+            )
+            with opened as (local, store), portal_of(local, store, port, host) as portal:
+                print(portal.address, flush=True)
+                portal.wait()
     except KeyboardInterrupt:
         return  # the one way to stop a portal: no error
 
 
-def _check_parts() -> None:
+@contextmanager
+def portal_of(
+    local: "Home", store: "LedgerStore", port: int, host: str = HOST
+) -> Iterator[OpenPortal]:
+    """Serves the portal beside whoever has opened this ledger.
+
+    Raises:
+        PartMissing, PortInUse, OptionInvalid: if it cannot be served.
+    """
+    from consortium.api.app import create_app
+
+    code, token = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    here = is_loopback(host)
+    app = create_app(store, local.content, local.models, token if here else None, home=local.path)
+    door = {"MEDPOLE_PORTAL_CODE": code, "MEDPOLE_PORTAL_TOKEN": token} if here else {}
+    with _loopback_api(app) as url, _pages(host, port, {"MEDPOLE_API_URL": url, **door}) as child:
+        _wait_healthy(child, host, port)
+        site = f"http://{host}:{port}"
+        yield OpenPortal(f"{site}/sign-in?code={code}" if here else site, child)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_parts() -> None:
+    """Checks that what the pages need is installed.
+
+    Raises:
+        PartMissing: if it is not.
+    """
     missing = [name for name in ("streamlit", "altair", "pandas", "httpx") if not find_spec(name)]
     if missing:
         raise PartMissing(
@@ -137,15 +195,15 @@ def _loopback_api(app: object) -> Iterator[str]:
 
 
 @contextmanager
-def _streamlit(host: str, port: int, url: str, token: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Runs Streamlit as a child that gets no more than it needs."""
+def _pages(host: str, port: int, given: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """Runs the pages as a child that gets no more than it needs."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_FOR_THE_PORTAL)}
     child = subprocess.Popen(
         # -P: a folder that happens to be current must not lend its modules.
         [sys.executable, "-P", "-m", "ui", "--address", host, "--port", str(port)],
-        env={**kept, "MEDPOLE_API_URL": url, "MEDPOLE_API_TOKEN": token},
+        env={**kept, **given},
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,  # Streamlit's greeting: standard output is for the result
+        stdout=subprocess.DEVNULL,  # standard output is for the result
         start_new_session=True,  # the terminal's Ctrl-C is ours to answer
     )
     try:

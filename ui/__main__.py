@@ -1,30 +1,22 @@
-"""Runs the portal's Streamlit server, for as long as our standard input stays open.
+"""Runs the portal's server, for as long as our standard input stays open.
 
 Whoever starts it (`consortium portal`) holds the other end: when that process is gone, however it
-died, the kernel closes it and this one ends. The options on the command line leave nothing to a
-configuration file that decides who can reach the portal or what leaves the machine.
+died, the kernel closes it and this one ends. What is secret comes through the environment, for a
+command line is open to every account of the machine.
 """
 
 import argparse
+import logging
 import os
 import sys
 import threading
-from pathlib import Path
 
-from streamlit.web import cli
+from ui.api_client import API_URL
+from ui.server import portal_app, settings
+from ui.sessions import LocalDoor
 
-_OPTIONS = (
-    "--server.headless=true",
-    "--server.fileWatcherType=none",
-    "--server.enableXsrfProtection=true",
-    "--server.enableCORS=true",
-    "--browser.gatherUsageStats=false",
-    "--client.toolbarMode=viewer",
-    "--client.showErrorDetails=none",  # a traceback is not for the page
-    "--logger.level=error",
-    "--theme.light.primaryColor=#0072B2",
-    "--theme.dark.primaryColor=#56B4E9",
-)
+CODE, TOKEN = "MEDPOLE_PORTAL_CODE", "MEDPOLE_PORTAL_TOKEN"
+COOKIE = "MEDPOLE_PORTAL_COOKIE"
 
 
 def main() -> None:
@@ -34,9 +26,14 @@ def main() -> None:
     parser.add_argument("--port", required=True, type=int)
     options = parser.parse_args()
     threading.Thread(target=_end_with_input, name="parent", daemon=True).start()
-    app = Path(__file__).with_name("app.py")
-    where = (f"--server.address={options.address}", f"--server.port={options.port}")
-    cli.main(["run", str(app), *where, *_OPTIONS])
+    logging.disable(logging.INFO)  # of the server's own: that it has started, and the like
+    code, token = os.environ.pop(CODE, ""), os.environ.pop(TOKEN, "")
+    door = LocalDoor(code, token) if code and token else None
+    # Browsers send a host's cookies to all its ports: two portals must not share a name.
+    cookie = os.environ.setdefault(COOKIE, f"medpole_{options.port}")
+    portal_app(os.environ[API_URL], cookie, door).run(
+        config=settings(options.address, options.port)
+    )
 
 
 def _end_with_input() -> None:

@@ -1,74 +1,79 @@
-"""The consortium's HTTP API, as the portal reads it: GET only, with the reader's token."""
+"""The consortium's HTTP API, as the portal reads it: GET only, with the reader's own token."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
 
-API_URL, API_TOKEN = "MEDPOLE_API_URL", "MEDPOLE_API_TOKEN"
+API_URL = "MEDPOLE_API_URL"
 TIMEOUT_S = 30.0
-BLOCKS_AT_ONCE = 100
+MOST = 200
+"""The most items of one page."""
+NEWEST = "newest"
 
 Json = dict[str, Any]
+Query = Mapping[str, Any]
 
 
 class ApiError(Exception):
     """The API did not give what was asked: what happened, and how to resolve it."""
 
-    def __init__(self, code: str, what: str, resolve: str) -> None:
-        super().__init__(code, what, resolve)
-        self.code, self.what, self.resolve = code, what, resolve
+    def __init__(self, code: str, what: str, resolve: str, status: int = 0) -> None:
+        super().__init__(code, what, resolve, status)
+        self.code, self.what, self.resolve, self.status = code, what, resolve, status
 
     def __str__(self) -> str:
         return self.what
 
+    @property
+    def signed_out(self) -> bool:
+        """Whether the token does not hold any more."""
+        return self.status == 401
+
+    @property
+    def passing(self) -> bool:
+        """Whether it may well be over by itself."""
+        return self.status in (0, 429) or self.status >= 500
+
 
 class ApiClient:
-    """One API under one token. Safe to share between threads."""
+    """One API for all who are signed in. Safe to share between threads."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
         # No proxy of the environment comes between: the API is on this machine.
         self._http = httpx.Client(
-            base_url=url,
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=TIMEOUT_S,
-            trust_env=False,
+            base_url=url, timeout=TIMEOUT_S, trust_env=False, transport=transport
         )
 
-    def head(self) -> Json:
-        """The newest block, and how many institutions have co-signed it."""
-        return dict(self._get("/v1/ledger/head").json())
+    def get(self, token: str, path: str, query: Query | None = None) -> Any:
+        """What a route answers, as plain JSON values.
 
-    def institutions(self) -> list[Json]:
-        """The members in force."""
-        return list(self._get("/v1/institutions").json())
+        Raises:
+            ApiError: if it does not.
+        """
+        return self._asked(token, path, query).json()
 
-    def entries(self, type: str, job: str | None = None) -> list[Json]:
-        """Bodies of all records of a type, of one job or all, in ledger order."""
-        query = {"type": type} if job is None else {"type": type, "job": job}
-        return list(self._get("/v1/ledger/entries", query).json())
+    def text(self, token: str, path: str) -> str:
+        """A route's answer as text.
 
-    def blocks(self, first: int, limit: int = BLOCKS_AT_ONCE) -> list[Json]:
-        """Summaries of blocks from a height on, oldest first."""
-        return list(self._get("/v1/ledger/blocks", {"from": first, "limit": limit}).json())
+        Raises:
+            ApiError: if there is none.
+        """
+        return self._asked(token, path, None).text
 
-    def record(self, index: int) -> Json:
-        """One record by its index in the ledger, with its signatures."""
-        return dict(self._get(f"/v1/ledger/records/{index}").json())
-
-    def model(self, name: str) -> bytes:
-        """A model's safetensors file, by the model's hash."""
-        return self._get(f"/v1/models/{name}").content
-
-    def _get(self, path: str, query: Mapping[str, str | int] | None = None) -> httpx.Response:
+    def _asked(self, token: str, path: str, query: Query | None) -> httpx.Response:
+        given = {name: value for name, value in (query or {}).items() if value is not None}
         try:
-            response = self._http.get(path, params=query)
+            response = self._http.get(
+                f"/v1/{path}", params=given, headers={"Authorization": f"Bearer {token}"}
+            )
         except httpx.TransportError as error:
             raise ApiError(
                 "ApiUnreachable",
                 f"the consortium's API does not answer ({type(error).__name__})",
-                "start the portal again: consortium portal",
+                "this page tries again by itself; if it stays so, look at `consortium serve`, or "
+                "start the portal again",
             ) from None
         if response.is_success:
             return response
@@ -79,19 +84,32 @@ class ApiClient:
         raise ApiError(
             str(problem.get("code", f"Http{response.status_code}")),
             str(problem.get("detail", f"the API answered with status {response.status_code}")),
-            str(problem.get("resolve", "start the portal again; see its terminal for the cause")),
+            str(problem.get("resolve", "try again; see the coordinator's log for the cause")),
+            response.status_code,
         )
 
 
-def from_environment() -> tuple[str, str]:
-    """The API's URL and token, as `consortium portal` hands them over.
+def items(client: ApiClient, token: str, path: str, most: int, **query: Any) -> Iterator[Json]:
+    """The first ``most`` items of a list, over as many pages as that takes."""
+    cursor, left = None, most
+    while left > 0:
+        page = client.get(token, path, {**query, "limit": min(left, MOST), "cursor": cursor})
+        yield from page["items"]
+        left -= len(page["items"])
+        cursor = page["next"]
+        if cursor is None:
+            return
+
+
+def from_environment() -> str:
+    """The API's URL, as `consortium portal` hands it over.
 
     Raises:
-        ApiError: if they are not there.
+        ApiError: if it is not there.
     """
     try:
-        return os.environ[API_URL], os.environ[API_TOKEN]
+        return os.environ[API_URL]
     except KeyError:
         raise ApiError(
-            "ApiUnknown", "this page does not know its API", "start it with: consortium portal"
+            "ApiUnknown", "this page does not know its API", "start it with: consortium portal", 500
         ) from None

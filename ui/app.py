@@ -1,11 +1,10 @@
-"""The portal: five pages over the consortium's HTTP API. Run by `python -m ui`."""
+"""The portal's pages over the consortium's HTTP API. Run by `python -m ui`, for each visitor."""
 
 import streamlit as st
 
-from ui.api_client import ApiError
-from ui.snapshot import Snapshot
-from ui.views import contributors, ledger, models, overview, privacy
-from ui.words import SOLE_INSTITUTION
+from ui import attempts
+from ui.markup import STYLE
+from ui.views import contributors, institutions, ledger, models, overview, privacy
 
 # The page's own icon: one of Streamlit's would be fetched from the internet by the browser.
 _ICON = (
@@ -14,42 +13,39 @@ _ICON = (
     '<circle cx="3" cy="4" r="2.5"/><circle cx="13" cy="4" r="2.5"/><circle cx="8" cy="12" r="3"/>'
     "</svg>"
 )
+_BRAND = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 84 18" height="36">'
+    '<path d="M4 5 9 13 14 5" fill="none" stroke="#56B4E9" stroke-width="1.5"/>'
+    '<g fill="#0072B2"><circle cx="4" cy="5" r="2.5"/><circle cx="14" cy="5" r="2.5"/>'
+    '<circle cx="9" cy="13" r="3"/></g><text x="22" y="13" fill="#4a90c2" font-size="11.5" '
+    'font-weight="700" font-family="system-ui, sans-serif">MedPoLe</text></svg>'
+)
+_PAGES = (
+    (overview, "Overview", ":material/home:"),
+    (models, "Models", ":material/monitoring:"),
+    (contributors, "Contributors", ":material/groups:"),
+    (privacy, "Privacy", ":material/shield:"),
+    (ledger, "Ledger", ":material/receipt_long:"),
+    (institutions, "Institutions", ":material/local_hospital:"),
+)
 
 
 def main() -> None:
     """Draws the page that was asked for, or says why it cannot."""
     st.set_page_config(page_title="MedPoLe", page_icon=_ICON, layout="wide")
+    st.html(STYLE)
+    st.logo(_BRAND, size="large", icon_image=_ICON)
     page = st.navigation(
         [
-            st.Page(overview.show, title="Overview", icon=":material/home:", url_path="overview",
-                    default=True),
-            st.Page(models.show, title="Models", icon=":material/monitoring:", url_path="models"),
-            st.Page(contributors.show, title="Contributors", icon=":material/groups:",
-                    url_path="contributors"),
-            st.Page(privacy.show, title="Privacy", icon=":material/shield:", url_path="privacy"),
-            st.Page(ledger.show, title="Ledger", icon=":material/receipt_long:",
-                    url_path="ledger"),
+            st.Page(
+                view.show, title=title, icon=icon, url_path=title.lower(), default=view is overview
+            )
+            for view, title, icon in _PAGES
         ]
-    )  # fmt: skip
-    try:
-        _notices(Snapshot.take())
+    )
+    with attempts.told():
         page.run()
-    except ApiError as error:
-        st.error(f"**{error.what}**\n\nHow to resolve: {error.resolve}", icon=":material/error:")
-        st.caption(f"Code: {error.code}")
-
-
-def _notices(snapshot: Snapshot) -> None:
-    """What must be known on every page."""
-    head = snapshot.head
-    if len(snapshot.members) == 1:
-        st.warning(SOLE_INSTITUTION, icon=":material/person_alert:")
-    if not head["final"]:
-        st.warning(
-            f"Block {head['height']} is proposed and **not final**: {head['cosigned']} of "
-            f"{head['quorum']} cosignatures. What it says may still be refused.",
-            icon=":material/pending:",
-        )
+    attempts.watch()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ hospitals colours repeat with another dash. (M. Okabe and K. Ito, "Color univers
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import pandas as pd
@@ -15,6 +15,11 @@ from ui.figures import LEARNER, OTHER, REJECTED
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 DASHES = ((1, 0), (6, 3), (2, 2))
+MODELS = {
+    "federated": (PALETTE[0], "circle"),
+    "alone": (PALETTE[1], "diamond"),
+    "majority": (PALETTE[3], "square"),
+}
 MOST_MARKED_ROUNDS = 60
 HEIGHT = 300
 LEGEND_ROW = 22
@@ -23,10 +28,10 @@ LEGEND_ROW = 22
 def score_chart(proofs: pd.DataFrame, hospitals: Sequence[str]) -> alt.LayerChart:
     """Each proof's score by round. Scores are often equal: marks lie inside one another."""
     scored = proofs.dropna(subset=["score"])
-    shape = alt.Shape("outcome:N", title=None, legend=_legend(3, "gray")).scale(
+    shape = alt.Shape("outcome:N", title=None, legend=_legend(3, "gray", "bottom")).scale(
         domain=[OTHER, REJECTED, LEARNER], range=["circle", "cross", "diamond"]
     )
-    x, colour = _rounds(), _hospital(hospitals, 4)
+    x, colour = _rounds(), _hospital(hospitals, 2)
     y = alt.Y("score:Q", title="Score (AUROC, in steps of .02)").scale(zero=False, padding=16)
     tooltip = [
         *_place(),
@@ -41,24 +46,56 @@ def score_chart(proofs: pd.DataFrame, hospitals: Sequence[str]) -> alt.LayerChar
         x=x, y=y, color=colour, shape=shape, tooltip=tooltip
     )
     marked = [point.encode(shape=shape, tooltip=tooltip) for point in points]
-    return _layered("Score of each hospital's proof by round", 1, *lines, *marked, ring)
+    rows = -(-len(hospitals) // 2) + 1
+    return _layered("Score of each hospital's proof by round", rows, *lines, *marked, ring)
 
 
 def epsilon_chart(spends: pd.DataFrame, hospitals: Sequence[str]) -> alt.LayerChart:
     """Epsilon after each reveal. Hospitals often spend alike: lines lie inside one another."""
-    x = _rounds("step", "Round, over all jobs of this task")
+    x = _rounds("step", "Round")
     y = alt.Y("epsilon:Q", title="Epsilon so far").scale(zero=True)
     tooltip = [
         *_place(),
-        alt.Tooltip("job:N", title="Job"),
         alt.Tooltip("epsilon:Q", title="Epsilon so far", format=".3f"),
         alt.Tooltip("delta:N", title="Delta"),
         alt.Tooltip("noise:N", title="Noise multiplier"),
     ]
-    lines, points = _nested(spends, hospitals, x, y, _hospital(hospitals, 4))
+    lines, points = _nested(spends, hospitals, x, y, _hospital(hospitals, 2))
     marked = [point.encode(tooltip=tooltip) for point in points]
-    rows = -(-len(hospitals) // 4)
+    rows = -(-len(hospitals) // 2)
     return _layered("Epsilon of each hospital after each round", rows, *lines, *marked)
+
+
+def estimate_chart(estimates: pd.DataFrame, title: str) -> alt.LayerChart:
+    """Each hospital's released numbers with their intervals, one line for each model."""
+    models = [model for model in MODELS if model in set(estimates["model"])]
+    hospitals = sorted(set(estimates["hospital"]))
+    scale: dict[str, Any] = {"domain": models}
+    colour = alt.Color("model:N", title=None, legend=_legend(3)).scale(
+        **scale, range=[MODELS[model][0] for model in models]
+    )
+    shape = alt.Shape("model:N", title=None, legend=_legend(3)).scale(
+        **scale, range=[MODELS[model][1] for model in models]
+    )
+    y = alt.Y("hospital:N", title=None, sort=hospitals, axis=alt.Axis(labelLimit=120))
+    offset = alt.YOffset("model:N", sort=models)
+    tooltip = [
+        alt.Tooltip("hospital:N", title="Hospital"),
+        alt.Tooltip("model:N", title="Model"),
+        alt.Tooltip("value:Q", title=title, format=".2f"),
+        alt.Tooltip("low:Q", title="From", format=".2f"),
+        alt.Tooltip("high:Q", title="To", format=".2f"),
+    ]
+    base = alt.Chart(estimates).encode(y=y, yOffset=offset, color=colour)
+    axis = alt.Axis(tickCount=5, format=".1f")
+    x = alt.X("low:Q", title=f"{title}, with 95 % interval", axis=axis).scale(domain=[0, 1])
+    lines = base.mark_rule(strokeWidth=2.5).encode(x=x, x2="high:Q", tooltip=tooltip)
+    points = base.mark_point(size=90, filled=True, opacity=1).encode(
+        x="value:Q", shape=shape, tooltip=tooltip
+    )
+    height = 120 + 20 * len(models) * len(hospitals)
+    description = f"{title} on each hospital's test patients, by model"
+    return alt.LayerChart(layer=[lines, points], height=height, description=description)
 
 
 def shapley_chart(proofs: pd.DataFrame, hospitals: Sequence[str]) -> alt.LayerChart:
@@ -91,7 +128,7 @@ def _lines(
 ) -> alt.LayerChart:  # fmt: skip
     """One line a hospital, for half a page's width."""
     chart = alt.Chart(rows).encode(x=_rounds(), y=y, color=_hospital(hospitals, 2))
-    lines = chart.mark_line(strokeWidth=2).encode(strokeDash=_dash(hospitals))
+    lines = chart.mark_line(strokeWidth=2).encode(strokeDash=_dash(hospitals, 2))
     points = chart.mark_point(size=70, filled=True, opacity=_opacity(rows)).encode(tooltip=tooltip)
     return _layered(description, -(-len(hospitals) // 2), lines, points)
 
@@ -107,7 +144,7 @@ def _nested(
         wider = step * (last - position)
         own = alt.Chart(rows[rows["hospital"] == hospital]).encode(x=x, y=y, color=colour)
         line = own.mark_line(strokeWidth=2 + 3 * wider)
-        lines.append(line.encode(strokeDash=_dash(hospitals)) if step < 1 else line)
+        lines.append(line.encode(strokeDash=_dash(hospitals, 2)) if step < 1 else line)
         size = (8 + 5 * wider) ** 2
         points.append(own.mark_point(size=size, filled=True, opacity=_opacity(rows)))
     return lines, points
@@ -127,10 +164,12 @@ def _rounds(field: str = "round", title: str = "Round") -> alt.X:
     return alt.X(f"{field}:Q", title=title, axis=axis).scale(nice=False, padding=20)
 
 
-def _legend(columns: int, colour: Any = alt.Undefined) -> alt.Legend:
+def _legend(
+    columns: int, colour: Any = alt.Undefined, orient: Literal["top", "bottom"] = "top"
+) -> alt.Legend:
     # A symbol without a colour of its own would be black, which a dark page swallows.
     return alt.Legend(
-        orient="top",
+        orient=orient,
         columns=columns,
         symbolSize=100,
         symbolFillColor=colour,
@@ -145,9 +184,10 @@ def _hospital(hospitals: Sequence[str], columns: int) -> alt.Color:
     )
 
 
-def _dash(hospitals: Sequence[str]) -> alt.StrokeDash:
+def _dash(hospitals: Sequence[str], columns: int) -> alt.StrokeDash:
     dashes = [DASHES[position // len(PALETTE) % len(DASHES)] for position in range(len(hospitals))]
-    return alt.StrokeDash("hospital:N", legend=None).scale(
+    # With the colours' own legend: two that differ cannot be drawn as one.
+    return alt.StrokeDash("hospital:N", title=None, legend=_legend(columns)).scale(
         domain=list(hospitals), range=[list(dash) for dash in dashes]
     )
 

@@ -1,9 +1,9 @@
-"""Tables behind the pages: values of records in, data frames out. Nothing is fetched or drawn here.
+"""Tables behind the charts and pages: records in, rows out. Nothing is fetched or drawn here.
 
 Scores and Shapley values stand on the ledger in basis points of AUROC; here they are AUROC.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -14,6 +14,7 @@ from ui.words import ABSENCE_REMEDY, ACCEPTED, absence, proof_outcome, proof_rem
 Json = dict[str, Any]
 BASIS_POINTS = 10_000
 LEARNER, OTHER, REJECTED = "learner", "accepted", "rejected"
+ENDED = ("finished", "stopped")
 
 
 def counted(results: Sequence[Json]) -> list[Json]:
@@ -21,9 +22,9 @@ def counted(results: Sequence[Json]) -> list[Json]:
     return [result for result in results if not result["again"]]
 
 
-def rounds_done(results: Sequence[Json]) -> int:
-    """How many rounds counted."""
-    return len(counted(results))
+def running(jobs: Sequence[Json]) -> list[Json]:
+    """Those of the jobs (newest first) that have not ended, in the order in which they run."""
+    return [job for job in reversed(jobs) if job["state"] not in ENDED]
 
 
 def proof_rows(results: Sequence[Json]) -> pd.DataFrame:
@@ -34,8 +35,8 @@ def proof_rows(results: Sequence[Json]) -> pd.DataFrame:
             "hospital": proof["institution"],
             "outcome": _outcome(result, proof),
             "reason": proof_outcome(proof["code"]),
-            "score": _auroc(proof["score"]),
-            "shapley": _auroc(proof["shapley"]),
+            "score": auroc(proof["score"]),
+            "shapley": auroc(proof["shapley"]),
         }
         for result in results
         for proof in result["proofs"]
@@ -51,59 +52,48 @@ def credits_of(result: Json, hospital: str) -> int:
     return int(learning + fees + (result["bonus"] if result["learner"] == hospital else 0))
 
 
-def credit_rows(results: Sequence[Json], hospitals: Sequence[str]) -> pd.DataFrame:
-    """Credits of each round and their running sum, for each hospital."""
+def credit_rows(
+    results: Sequence[Json], hospitals: Sequence[str], totals: Mapping[str, int]
+) -> pd.DataFrame:
+    """Credits of each round and their running sum, for each hospital.
+
+    ``totals`` are those after the last of these rounds: what came before the first counts too.
+    """
     rows, results = [], counted(results)
     for hospital in hospitals:
         earned = [credits_of(result, hospital) for result in results]
-        for result, own, total in zip(results, earned, accumulate(earned), strict=True):
+        before = max(0, totals.get(hospital, 0) - sum(earned))
+        sums = list(accumulate(earned, initial=before))[1:]
+        for result, own, total in zip(results, earned, sums, strict=True):
             rows.append(
                 {"round": result["round"], "hospital": hospital, "earned": own, "total": total}
             )
     return pd.DataFrame(rows, columns=["round", "hospital", "earned", "total"])
 
 
-def round_rows(results: Sequence[Json]) -> pd.DataFrame:
+def round_rows(results: Sequence[Json]) -> list[tuple[int, str, str, str, str, int, str]]:
     """One row for each attempt at a round, newest first."""
     rows = []
     for result in reversed(results):
         codes = [proof["code"] for proof in result["proofs"]]
         scores = {proof["institution"]: proof["score"] for proof in result["proofs"]}
-        best = _auroc(scores.get(result["learner"]))
+        best = auroc(scores.get(result["learner"]))
         rows.append(
-            {
-                "Round": result["round"],
-                "Proofs accepted": f"{codes.count(ACCEPTED)} of {len(codes)}",
-                "Absent": ", ".join(a["institution"] for a in result["absent"]) or "nobody",
-                "Learner": result["learner"] or "none",
-                "Learner's score": "none" if best is None else f"{best:.2f}",
-                "Credits": result["minted"],
-                "Model": _model(result),
-            }
+            (
+                result["round"],
+                f"{codes.count(ACCEPTED)} of {len(codes)}",
+                ", ".join(a["institution"] for a in result["absent"]) or "nobody",
+                result["learner"] or "none",
+                "none" if best is None else f"{best:.2f}",
+                result["minted"],
+                _model(result),
+            )
         )
-    return pd.DataFrame(rows)
+    return rows
 
 
-def standing_rows(results: Sequence[Json], hospitals: Sequence[str]) -> pd.DataFrame:
-    """One row for each hospital: how its proofs fared in a job."""
-    rows = []
-    for hospital in hospitals:
-        codes = [p["code"] for r in results for p in r["proofs"] if p["institution"] == hospital]
-        rows.append(
-            {
-                "Hospital": hospital,
-                "Accepted": codes.count(ACCEPTED),
-                "Rejected": len(codes) - codes.count(ACCEPTED),
-                "Absent": sum(a["institution"] == hospital for r in results for a in r["absent"]),
-                "Learner in": sum(r["learner"] == hospital for r in results),
-                "Credits": sum(credits_of(r, hospital) for r in results),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def trouble_rows(results: Sequence[Json]) -> pd.DataFrame:
-    """Why proofs were not accepted and who was absent: a row for each hospital and reason."""
+def trouble_rows(results: Sequence[Json]) -> list[tuple[str, str, str, str, str]]:
+    """Why proofs were not accepted and who was absent: hospital, rounds, code, why, what to do."""
     rounds: dict[tuple[str, str, str, str], list[int]] = {}
     for result in results:
         for proof in result["proofs"]:
@@ -114,9 +104,10 @@ def trouble_rows(results: Sequence[Json]) -> pd.DataFrame:
             why = absence(gone["phase"], gone["code"])
             reason = (gone["institution"], gone["code"], why, ABSENCE_REMEDY)
             rounds.setdefault(reason, []).append(result["round"])
-    rows = [(hospital, spans(numbers), *rest) for (hospital, *rest), numbers in rounds.items()]
-    columns = ["Hospital", "Rounds", "Code", "Reason", "What to do"]
-    return pd.DataFrame(sorted(rows), columns=columns)
+    return sorted(
+        (who, spans(numbers), code, why, remedy)
+        for (who, code, why, remedy), numbers in rounds.items()
+    )
 
 
 def spans(numbers: Sequence[int]) -> str:
@@ -130,29 +121,48 @@ def spans(numbers: Sequence[int]) -> str:
     return ", ".join(f"{r[0]}–{r[-1]}" if r[-1] > r[0] else str(r[0]) for r in runs)
 
 
-def spend_rows(jobs: Sequence[Json], proofs: Sequence[Json]) -> pd.DataFrame:
-    """One row for each reveal of the jobs, in ledger order: the epsilon declared after it.
+def spend_rows(spends: Sequence[Json]) -> pd.DataFrame:
+    """One row for each reveal of a job, in ledger order: the cohort's epsilon after it.
 
-    ``step`` counts rounds over all the jobs, so that a cohort's jobs stand one after another.
+    ``step`` counts attempts at rounds, so that a repeated one has a place of its own.
     """
-    names = [job["job"] for job in jobs]
-    own = [proof for proof in proofs if proof["job"] in names]
-    places = sorted({(names.index(p["job"]), p["round"], p["attempt"]) for p in own})
+    places = sorted({(spend["round"], spend["attempt"]) for spend in spends})
     step = {place: number for number, place in enumerate(places, start=1)}
     rows = [
         {
-            "step": step[names.index(proof["job"]), proof["round"], proof["attempt"]],
-            "job": proof["job"],
-            "round": proof["round"],
-            "hospital": proof["author"],
-            "epsilon": float(proof["spend"]["epsilon"]),
-            "delta": proof["spend"]["delta"],
-            "noise": proof["spend"]["noise_multiplier"],
+            "step": step[spend["round"], spend["attempt"]],
+            "round": spend["round"],
+            "hospital": spend["institution"],
+            "epsilon": float(spend["epsilon"]),
+            "delta": spend["delta"],
+            "noise": spend["noise_multiplier"],
         }
-        for proof in own
+        for spend in spends
     ]
-    columns = ["step", "job", "round", "hospital", "epsilon", "delta", "noise"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=["step", "round", "hospital", "epsilon", "delta", "noise"])
+
+
+def estimate_rows(evaluations: Sequence[Json], measure: str) -> pd.DataFrame:
+    """One row for each hospital and model of which a measure was released."""
+    named = {measure, "majority"} if measure == "accuracy" else {measure}
+    rows = [
+        {
+            "hospital": evaluation["institution"],
+            "model": estimate["model"],
+            "value": estimate["value"],
+            "low": estimate["low"] if estimate["low"] is not None else estimate["value"],
+            "high": estimate["high"] if estimate["high"] is not None else estimate["value"],
+        }
+        for evaluation in evaluations
+        for estimate in evaluation["estimates"]
+        if estimate["measure"] in named and estimate["value"] is not None
+    ]
+    return pd.DataFrame(rows, columns=["hospital", "model", "value", "low", "high"])
+
+
+def auroc(basis_points: int | None) -> float | None:
+    """Basis points as a fraction of 1."""
+    return None if basis_points is None else basis_points / BASIS_POINTS
 
 
 def _outcome(result: Json, proof: Json) -> str:
@@ -165,7 +175,3 @@ def _model(result: Json) -> str:
     if result["again"]:
         return "unchanged (tried again)"
     return "unchanged (void)" if result["void"] else str(result["model_after"][:16])
-
-
-def _auroc(basis_points: int | None) -> float | None:
-    return None if basis_points is None else basis_points / BASIS_POINTS

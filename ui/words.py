@@ -107,9 +107,42 @@ WHO_SEES = (
 )
 
 SOLE_INSTITUTION = (
-    "There is one institution only, so there is **no independent witness**: its signatures show "
-    "that it agrees with itself. Nobody else has checked the proofs or co-signed the blocks."
+    "There is one institution only: its signatures show that it agrees with itself. Nobody else "
+    "has checked the proofs or co-signed the blocks."
 )
+
+NO_JOB = (
+    "An admin submits one with `consortium job submit`; on one machine, `consortium demo` runs one."
+)
+NOT_YET = "It appears here by itself."
+BUDGET_NOT_HERE = (
+    "A cohort's lifetime limit is its hospital's own policy and not on the ledger: what is left of "
+    "it only the hospital sees (`hospital-agent budget`)."
+)
+
+ROLES = {
+    "admin": "Reads everything, models and access log too.",
+    "scientist": "Reads everything and downloads models.",
+    "auditor": "Reads everything but models' weights.",
+}
+MODELS_FOR = ("admin", "scientist")
+ACCESS_LOG_FOR = ("admin", "auditor")
+NO_MODEL = (
+    "Not offered to an auditor: to check the ledger takes no model, and whoever has none can leak "
+    "none. Scientists and admins can download it."
+)
+NO_ACCESS_LOG = "Who asked the API for what is shown to admins and auditors only."
+
+STATES = {
+    "submitted": "The contract is on the ledger; its first round has not begun.",
+    "running": "Rounds are under way.",
+    "waiting": "It waits, and goes on by itself.",
+    "paused": "It waits for a person: `consortium job resume`, or a hospital that comes back.",
+    "reconnecting": "The coordinator has lost the SuperLink and tries again by itself.",
+    "stopping": "A person stopped it; its end is being written.",
+    "finished": "All rounds are done and the model is released.",
+    "stopped": "It was ended before its last round; the newest model is released.",
+}
 
 
 def proof_outcome(code: str) -> str:
@@ -132,6 +165,22 @@ def absence(phase: str, code: str) -> str:
 def when(seconds: int) -> str:
     """A ledger's time, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def ago(seconds: float) -> str:
+    """How long ago, in the largest unit that tells something."""
+    for unit, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= unit:
+            return f"{count(int(seconds // unit), name)} ago"
+    return "just now"
+
+
+def left(seconds: float) -> str:
+    """A time left: ``4:05``, ``1:02:03``."""
+    whole = max(0, round(seconds))
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def short(digest: str) -> str:

@@ -1,9 +1,11 @@
 """The `consortium` command and its groups."""
 
 import os
+import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +26,9 @@ from consortium.cli import (
 from consortium.cli.home import HomeOption, home_path
 from consortium.cli.output import Format, print_json
 from consortium.cli.run import print_version, run
+
+if TYPE_CHECKING:
+    from consortium.simulation.demo import DemoResult
 
 app = typer.Typer(
     help="Hospitals train diagnostic models together; no patient's record leaves the house.",
@@ -84,6 +89,12 @@ def demo(
     compare_nonprivate: Annotated[
         bool, typer.Option(help="Run the same job without noise too, for comparison.")
     ] = False,
+    portal: Annotated[
+        bool, typer.Option(help="Open the portal beside it, and keep it open at the end.")
+    ] = False,
+    portal_port: Annotated[
+        int, typer.Option(help="The portal's port on 127.0.0.1.", min=1, max=65535)
+    ] = 8501,
     format: Annotated[Format, typer.Option(help="How the result is printed.")] = Format.TABLE,
 ) -> None:
     """Hospitals learn together on this machine, ending with a verified ledger.
@@ -97,17 +108,26 @@ def demo(
         dataset=dataset, data_dir=data_dir, hospitals=hospitals, rounds=rounds, epsilon=epsilon,
         lifetime_epsilon=lifetime_epsilon, delta=delta, seed=seed, home=home_path(home),
         cheat=cheat, report=report, compare_nonprivate=compare_nonprivate,
+        portal=portal_port if portal else None,
     )  # fmt: skip
     from consortium.cli.progress import show_progress
 
-    with show_progress(options.rounds) as watch:
+    with ExitStack() as shown:
+        watch = shown.enter_context(show_progress(options.rounds))
         watch("Loading", None)
         from consortium.simulation.demo import run_demo
 
-        result = run_demo(options, watch, started)
+        def at_end(result: "DemoResult") -> None:
+            shown.close()
+            _print_outcome(result, format)
+
+        run_demo(options, watch, started, at_end)
+
+
+def _print_outcome(result: "DemoResult", format: Format) -> None:
     from consortium.simulation.report import demo_report, write_report
 
-    content = demo_report(result)
+    options, content = result.options, demo_report(result)
     if options.report is not None:
         write_report(options.report, content)
     if format is Format.JSON:
@@ -116,6 +136,8 @@ def demo(
         from consortium.cli.tables import print_demo
 
         print_demo(result)
+    if options.portal is not None:
+        print("\nThe portal stays open. Ctrl-C ends it.", file=sys.stderr, flush=True)
 
 
 @app.command()
@@ -123,10 +145,12 @@ def portal(
     home: HomeOption = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 8501,
     host: Annotated[
-        str, typer.Option(help="127.0.0.1, or in a container 0.0.0.0: nobody has to sign in.")
+        str, typer.Option(help="127.0.0.1, or in a container 0.0.0.0: then tokens only.")
     ] = "127.0.0.1",
 ) -> None:
-    """Open the portal on a home's ledger, on this machine only.
+    """Open the portal on a home's ledger, on this machine only. Its address signs you in.
+
+    Others sign in with a token of their own (`consortium token issue`).
 
     Example: consortium portal --home .medpole
     """

@@ -2,11 +2,15 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from consortium.home import write_json
+from ledger.records import Job
+
+if TYPE_CHECKING:
+    from consortium.coordinator.strategy import Progress
 
 
 class LiveState:
@@ -30,6 +34,20 @@ class LiveState:
     def state_of(self, institution: str, state: str) -> None:
         """What one hospital is doing."""
         self.update(states={**self._content.get("states", {}), institution: state})
+
+    def follow(self, job: Job, progress: "Progress", here: Callable[[], Iterable[str]]) -> None:
+        """What just happened in a round of ``job``; ``here`` gives the hospitals that are asked."""
+        if progress.institution is not None:
+            self.state_of(progress.institution, progress.state)
+            return
+        ends = getattr(job.durations, progress.phase, None)  # co-signing has no end
+        fields: dict[str, Any] = {
+            "job": job.job, "round": progress.round, "phase": progress.phase,
+            "phase_ends": None if ends is None else int(time.time()) + ends,
+        }  # fmt: skip
+        if ends is not None:
+            fields |= {"states": dict.fromkeys(sorted(here()), "asked"), "state": "running"}
+        self.update(**fields, reason="")
 
     def read(self) -> Mapping[str, Any]:
         """What was written last; empty if nothing was."""

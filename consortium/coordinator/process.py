@@ -40,7 +40,6 @@ from consortium.flower.link import Link
 from consortium.flower.superlink import ca_certificate, superlink_secret
 from consortium.home import Home
 from consortium.local import attached_ledger
-from consortium.phases import Phase
 from consortium.rounds.progress import rounds_done
 from ledger.changes import Happened
 from ledger.errors import DatabaseUnreachable, LedgerError, QuorumMissing
@@ -240,20 +239,9 @@ class _Coordinator:
         self._live.update(state="waiting", reason=f"{what}; missing: {missing}", states=states)
 
     def _show(self, job: Job, progress: Progress) -> None:
-        if progress.institution is not None:
-            self._live.state_of(progress.institution, progress.state)
-            if progress.state not in ("answered", ""):
-                log.warning(
-                    "round %d: %s is %s", progress.round, progress.institution, progress.state
-                )
-            return
-        fields: dict[str, object] = {
-            "round": progress.round, "phase": progress.phase, "phase_ends": None
-        }  # fmt: skip
-        if progress.phase in tuple(Phase):
-            fields["phase_ends"] = int(time.time()) + getattr(job.durations, progress.phase)
-            names = self._nodes.online().values()
-            fields |= {"states": dict.fromkeys(sorted(names), "asked"), "state": "running"}
+        self._live.follow(job, progress, lambda: self._nodes.online().values())
+        if progress.institution is not None and progress.state not in ("answered", ""):
+            log.warning("round %d: %s is %s", progress.round, progress.institution, progress.state)
         if progress.result is not None:
             codes = [outcome.code for outcome in progress.result.proofs]
             log.info(
@@ -261,4 +249,3 @@ class _Coordinator:
                 progress.round, job.job, progress.result.attempt, codes.count("Accepted"),
                 len(codes), ", ".join(a.institution for a in progress.result.absent) or "nobody",
             )  # fmt: skip
-        self._live.update(**fields, reason="")

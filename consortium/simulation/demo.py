@@ -3,13 +3,15 @@
 Found or open the consortium; check that the job fits every hospital's budget; put its contract on
 the ledger; run its rounds; end it; have each hospital evaluate what it gave out; compare what each
 gained; export the ledger, and verify the export as an auditor would, against the pinned genesis.
+With a portal beside it people see all that, and it stays open until they end it.
 """
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +19,13 @@ from consortium import tasks
 from consortium.api.app import create_app
 from consortium.api.local import local_api
 from consortium.contract import JobOrder, make_job
+from consortium.coordinator.live import LiveState
 from consortium.coordinator.sequencing import Sequencing
 from consortium.coordinator.strategy import Progress, ProofOfLearning, end_job, submit_job
 from consortium.coordinator.view import StoreView
 from consortium.errors import HomeMismatch, Interrupted
 from consortium.home import Home, open_home
+from consortium.portal import OpenPortal, portal_of
 from consortium.rounds.checks import privacy_terms
 from consortium.rounds.replay import released_model
 from consortium.simulation.engine import run_rounds
@@ -64,8 +68,12 @@ Watch = Callable[[str, Progress | None], None]
 """Told of each step in words, and of each round's progress."""
 
 
-def run_demo(options: DemoOptions, watch: Watch, started: float) -> DemoResult:
+def run_demo(
+    options: DemoOptions, watch: Watch, started: float, at_end: Callable[[DemoResult], None]
+) -> None:
     """Runs one job to a verified export; ``started`` is when the command began (monotonic).
+
+    ``at_end`` is called with the result; with a portal, this waits from then on until Ctrl-C.
 
     Raises:
         ConsortiumError, LedgerError, PrivacyError, TaskError: what a person has to know.
@@ -83,10 +91,31 @@ def run_demo(options: DemoOptions, watch: Watch, started: float) -> DemoResult:
                 wait_final = cosigning(view, hospitals, lambda h: h.witness(client))
                 keys = home.keys
                 _open_ledger(view, keys, hospitals, int(str(noted["created"])), wait_final, watch)
-                return _run_job(
-                    options, home, view, keys, hospitals, sites, wait_final, watch, stop, started,
-                    lambda hospital: hospital.release(client),
-                )  # fmt: skip
+                with _portal(options, home, view, watch) as portal:
+                    at_end(
+                        _run_job(
+                            options, home, view, keys, hospitals, sites, wait_final, watch, stop,
+                            started, lambda hospital: hospital.release(client),
+                        )
+                    )  # fmt: skip
+                    if portal is not None:
+                        with suppress(KeyboardInterrupt):  # the way to end it: no error
+                            portal.wait()
+
+
+@contextmanager
+def _portal(
+    options: DemoOptions, home: Home, view: StoreView, watch: Watch
+) -> Iterator[OpenPortal | None]:
+    """The portal beside the demo, if one is wanted; tells its address at once."""
+    if options.portal is None:
+        yield None
+        return
+    watch("Opening the portal", None)
+    with portal_of(home, view.store, options.portal) as portal:
+        # Above what moves in a terminal: it has to stay in sight.
+        print(f"The portal is open: {portal.address}", file=sys.stderr, flush=True)
+        yield portal
 
 
 @contextmanager
@@ -178,9 +207,13 @@ def _run_job(
     watch(f"Submitting {name}: the contract goes on the ledger", None)
     submit_job(view, keys, job, wait_final)
     cheater = hospitals[0].id if options.cheat else None
-    strategy = ProofOfLearning(
-        view, keys, job, wait_final, lambda progress: watch("", progress), stop.is_set
-    )
+    live = LiveState(home.path)
+
+    def follow(progress: Progress) -> None:
+        live.follow(job, progress, lambda: declared)
+        watch("", progress)
+
+    strategy = ProofOfLearning(view, keys, job, wait_final, follow, stop.is_set)
     watch("Starting Flower's simulation engine", None)
     make = type(hospitals[0])
     first_round, rounds_done = run_rounds(

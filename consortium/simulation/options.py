@@ -7,6 +7,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from consortium.errors import CheatUnknown, DatasetUnknown, OptionInvalid, ReportUnwritable
+from consortium.portal import check_parts, check_port
 
 DATASETS = ("breast-cancer", "heart-disease")
 CHEATS = ("resubmit", "copy", "label-flip")
@@ -32,14 +33,15 @@ class DemoOptions:
     cheat: str | None
     report: Path | None
     compare_nonprivate: bool
+    portal: int | None = None
 
 
 def check_options(
     *, dataset: str, data_dir: Path | None, hospitals: int | None, rounds: int, epsilon: str,
     lifetime_epsilon: str | None, delta: str | None, seed: int, home: Path, cheat: str | None,
-    report: Path | None, compare_nonprivate: bool,
+    report: Path | None, compare_nonprivate: bool, portal: int | None = None,
 ) -> DemoOptions:  # fmt: skip
-    """The options, if every one of them can be used.
+    """The options, if every one of them can be used. ``portal``: the port of a portal beside it.
 
     Raises:
         ConsortiumError: naming the first that cannot, and what would be allowed.
@@ -80,9 +82,12 @@ def check_options(
         )
     if report is not None:
         _check_writable(report)
+    if portal is not None:
+        check_parts()
+        check_port(portal)
     return DemoOptions(
         dataset, data_dir, hospitals, rounds, job, lifetime, chance, seed, home, cheat, report,
-        compare_nonprivate,
+        compare_nonprivate, portal,
     )  # fmt: skip
 
 

@@ -1,12 +1,16 @@
 """Whatever a person gets wrong: one clear error, before any work, and no traceback."""
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from demo_command import CONSORTIUM, consortium
+
+sys.path.append(str(Path(__file__).parents[1] / "agent"))
+from commands import Done, call
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,28 +43,35 @@ ROOT = Path(__file__).parents[2]
 )
 def test_wrong_options(options: list[str], code: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    done = consortium("demo", "--home", home, *options)
-    refused(done, code)
+    refused(call("consortium", "demo", "--home", home, *options), code)
     assert not home.exists()
 
 
-def refused(done: subprocess.CompletedProcess[str], code: str) -> None:
-    assert done.returncode not in (0, -9)
-    error, resolve = done.stderr.splitlines()[-2:]
+def test_the_installed_command_says_the_same(tmp_path: Path) -> None:
+    options = ("demo", "--home", tmp_path / "home", "--epsilon", "-1")
+    done = consortium(*options)
+    assert Done(done.returncode, done.stdout, done.stderr) == call("consortium", *options)
+    refused(call("consortium", *options), "OptionInvalid")
+
+
+def refused(done: Done, code: str) -> None:
+    assert done.code not in (0, -9)
+    error, resolve = done.err.splitlines()[-2:]
     assert error.startswith(f"error[{code}]: ")
     assert resolve.startswith("how to resolve: ")
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+    assert "Traceback" not in done.err
+    assert done.out == ""
 
 
 @pytest.mark.parametrize(
     "url", ["postgresql://user:secret-word@127.0.0.1:1/medpole", "mysql://user:secret-word@db/x"]
 )
-def test_an_unusable_database(url: str, tmp_path: Path) -> None:
-    done = consortium("demo", "--home", tmp_path / "home", DATABASE_URL=url)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-2].startswith("error[Database")
-    assert "secret-word" not in done.stderr
+def test_an_unusable_database(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    done = call("consortium", "demo", "--home", tmp_path / "home")
+    assert done.code == 1
+    assert done.err.splitlines()[-2].startswith("error[Database")
+    assert "secret-word" not in done.err
     assert not (tmp_path / "home").exists()
 
 
@@ -85,17 +96,18 @@ def test_a_damaged_data_file(damage: Damage, says: str, tmp_path: Path) -> None:
         text = path.read_text()
         (data / path.name).write_text(damage(text) if ".va." in path.name else text)
     home = tmp_path / "home"
-    done = consortium("demo", "--home", home, "--dataset", "heart-disease", "--data-dir", data)
+    options = ("--home", home, "--dataset", "heart-disease", "--data-dir", data)
+    done = call("consortium", "demo", *options)
     refused(done, "DataCorrupt")
-    assert says in done.stderr
+    assert says in done.err
     assert not home.exists()
 
 
 def test_a_home_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    refused(consortium("demo", "--home", tmp_path / "file"), "HomeInvalid")
-    refused(consortium("ledger", "status", "--home", tmp_path / "none"), "LedgerMissing")
-    refused(consortium("ledger", "verify", tmp_path / "none"), "ExportInvalid")
+    refused(call("consortium", "demo", "--home", tmp_path / "file"), "HomeInvalid")
+    refused(call("consortium", "ledger", "status", "--home", tmp_path / "none"), "LedgerMissing")
+    refused(call("consortium", "ledger", "verify", tmp_path / "none"), "ExportInvalid")
 
 
 @pytest.mark.parametrize("command", ["consortium", "hospital-agent"])

@@ -1,207 +1,203 @@
-"""The pages over a job of every kind of round: made-up records, of the ledger's published form."""
+"""The pages over a made-up ledger: each kind of round, state, role and trouble; no server."""
 
 import re
+import time
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
-from typing import Any
 
 import pytest
 import streamlit as st
+from made_up import HOSPITALS, MODEL, MadeUp, job
 from streamlit.testing.v1 import AppTest
 
 import consortium.rounds.checks
 import consortium.rounds.result
-from ledger.records import parse_record
-from ui import charts, figures, words
+from ui import markup, words
+from ui.api_client import ApiError
 
 APP = Path(__file__).parents[2] / "ui" / "app.py"
-HOSPITALS = ["north", "south", "west"]
-PAGES = ("overview", "models", "contributors", "privacy", "ledger")
-Json = dict[str, Any]
-
-
-def record(type: str, author: str = "coordinator", **fields: Any) -> Json:
-    body = {"v": 1, "type": type, "ledger": "a" * 64, "author": author, **fields}
-    return parse_record(body).body()
-
-
-def terms() -> Json:
-    return {
-        "rounds": 4, "steps": 5, "sample_rate": "1", "noise_multiplier": "9.5", "clip": "1",
-        "clipping": "flat", "learning_rate": "0.5", "normaliser": 100, "epsilon": "1",
-        "delta": "0.00001",
-    }  # fmt: skip
-
-
-def job(hospitals: list[str]) -> Json:
-    return record(
-        "job", job="job-1", task="breast-cancer", task_fingerprint="b" * 64, rounds=4, seed=0,
-        initial_model="c" * 64, average_from=3,
-        participants=[{"institution": h, "weight": 100, "terms": terms()} for h in hospitals],
-        thresholds={"false_alarm": "0.0001", "drop": 1500},
-        durations={"train": 600, "close": 60, "reveal": 120, "verify": 600},
-    )  # fmt: skip
-
-
-def outcome(hospital: str, code: str = "Accepted", score: int | None = 9600) -> Json:
-    shapley = 125 if score is not None else None
-    credits = 300 if code == "Accepted" else 0
-    return {
-        "institution": hospital, "code": code, "score": score, "shapley": shapley,
-        "average": 250, "credits": credits,
-    }  # fmt: skip
-
-
-def result(round: int, proofs: list[Json], learner: str | None, **changed: Any) -> Json:
-    fields = {
-        "round": round, "attempt": 1, "base": "d" * 64, "digest": "e" * 64,
-        "model_before": "c" * 64, "model_after": "f" * 64, "void": False, "again": False,
-        "proofs": proofs, "fees": [{"institution": "north", "credits": 50}], "absent": [],
-        "learner": learner, "bonus": 100 if learner else 0, "minted": 1000,
-    }  # fmt: skip
-    return record("result", job="job-1", **{**fields, **changed})
-
-
-def results() -> list[Json]:
-    return [
-        result(1, [outcome(h) for h in HOSPITALS], "north"),
-        result(
-            2,
-            [outcome("north"), outcome("south", "NearCopy", None)],
-            "north",
-            absent=[{"institution": "west", "phase": "reveal", "code": "NoAnswer"}],
-        ),
-        result(
-            3,
-            [outcome("north", "Harmful", 5200), outcome("south", "NearCopy", None)],
-            None,
-            void=True,
-            fees=[],
-            absent=[{"institution": "west", "phase": "train", "code": "BudgetExceeded"}],
-        ),
-    ]
-
-
-def proof(hospital: str, round: int, epsilon: str) -> Json:
-    spend = {
-        "cohort": "1" * 32, "steps": 5, "sample_rate": "1", "noise_multiplier": "9.5",
-        "clip": "1", "normaliser": 100, "mu2_before": "0", "mu2_after": "0.1",
-        "epsilon": epsilon, "delta": "0.00001",
-    }  # fmt: skip
-    return record(
-        "proof", hospital, job="job-1", round=round, attempt=1, digest="e" * 64, update="2" * 64,
-        vrf_proof="3" * 160, salt="4" * 64, spend=spend,
-    )  # fmt: skip
-
-
-class FakeApi:
-    """Answers as the API does, from a few records."""
-
-    def __init__(self, hospitals: list[str], final: bool = True, stopped: bool = False) -> None:
-        self.hospitals, self.final = hospitals, final
-        self.records: dict[str, list[Json]] = {
-            "genesis": [{
-                "consortium": "Three hospitals",
-                "policy": {"credits": {
-                    "pool": 1000, "verdicts": 200, "learner_bonus": 100, "window": 5,
-                }},
-            }],
-            "job": [job(hospitals)],
-            "result": results(),
-            "proof": [proof(h, r, f"0.{r}") for r in (1, 2, 3) for h in hospitals],
-            "job-end": [record("job-end", job="job-1", status="stopped", rounds=3, model="f" * 64)]
-            if stopped
-            else [],
-        }  # fmt: skip
-
-    def head(self) -> Json:
-        return {
-            "ledger": "a" * 64, "height": 4, "hash": f"{id(self):064x}", "entries": 30,
-            "time": 1_700_000_000, "cosigned": 3 if self.final else 1, "quorum": 3,
-            "final": self.final,
-        }  # fmt: skip
-
-    def institutions(self) -> list[Json]:
-        key = {"record": {"public": "5" * 64}}
-        return [{"id": h, "title": h.title(), "keys": key} for h in self.hospitals]
-
-    def entries(self, type: str, job: str | None = None) -> list[Json]:
-        return self.records[type]
-
-    def blocks(self, first: int, limit: int) -> list[Json]:
-        return [
-            {
-                "height": height, "hash": f"{height:064x}", "time": 1_700_000_000 + height,
-                "first": 6 * height, "entries": 5, "type": "result", "job": "job-1",
-                "round": height, "leaves": ["6" * 64] * 5, "cosigners": self.hospitals[:2],
-            }
-            for height in range(first, first + limit)
-        ]  # fmt: skip
-
-    def model(self, name: str) -> bytes:
-        return b"safetensors"
+PAGES = ("overview", "models", "contributors", "privacy", "ledger", "institutions")
+Serve = Callable[[MadeUp], None]
 
 
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeApi], None]:
+def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
     st.cache_data.clear()  # by the head's hash, which is made up, and the same in every test
     monkeypatch.setenv("MEDPOLE_API_URL", "http://127.0.0.1:1")
-    monkeypatch.setenv("MEDPOLE_API_TOKEN", "token")
-    return lambda api: monkeypatch.setattr("ui.snapshot._client", lambda url, token: api)
+    monkeypatch.setattr("ui.reader.signed_in_token", lambda: "token")
+    return lambda api: monkeypatch.setattr("ui.reader._client", lambda url: api)
 
 
-def shown(app: AppTest) -> str:
-    elements = [*app.markdown, *app.warning, *app.info, *app.caption]
-    return "\n".join(str(element.value) for element in elements)
+def page(name: str, **query: str) -> AppTest:
+    source = (
+        "from ui import attempts\n"
+        f"from ui.views import {name}\n"
+        f"with attempts.told():\n    {name}.show()\n"
+    )
+    app = AppTest.from_string(source, default_timeout=30)
+    for key, value in query.items():
+        app.query_params[key] = value
+    return app.run()
 
 
-@pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize("stopped", [False, True])
-def test_a_page_renders_every_kind_of_round(
-    serve: Callable[[FakeApi], None], name: str, stopped: bool
-) -> None:
-    serve(FakeApi(HOSPITALS, stopped=stopped))
-    source = f"from ui.views import {name}\n{name}.show()"
-    app = AppTest.from_string(source, default_timeout=30).run()
+def text(app: AppTest) -> str:
+    """All that the page says, as HTML where it is."""
+    html = [element.proto.body for element in app.get("html")]
+    return "\n".join([*html, *(str(e.value) for e in [*app.title, *app.header, *app.subheader])])
+
+
+def said(app: AppTest) -> str:
+    return unescape(" ".join(re.sub(r"<[^>]+>", " ", text(app)).split()))
+
+
+LIVE = {
+    "running": {"phase": "train",
+                "institutions": dict(zip(HOSPITALS, ("asked", "answered", "late"), strict=True))},
+    "waiting": {"reason": "2 hospitals are needed; not there: west",
+                "institutions": dict(zip(HOSPITALS, ("here", "gone", "co-signed"), strict=True))},
+    "paused": {"reason": "three attempts at round 4", "absent": {"west": "NoAnswer (train)"}},
+    "submitted": {"round": 1, "attempt": 1, "done": 0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [(name, state) for name in PAGES for state in ("stopped", "no job", "no round")]
+    + [("overview", state) for state in LIVE],
+)
+def test_a_page_shows_every_state(serve: Serve, name: str, state: str) -> None:
+    jobs = [] if state == "no job" else [job(state, **LIVE.get(state, {}))]
+    api = MadeUp(jobs=jobs)
+    if state == "no round":
+        api.jobs, api.results = [job("submitted")], []
+    serve(api)
+    app = page(name)
     assert not app.exception
     assert not app.error
+    assert "cannot be" not in said(app)
+    assert app.title[0].value.lower() == name
 
 
-def test_what_needs_attention_is_named(serve: Callable[[FakeApi], None]) -> None:
-    serve(FakeApi(HOSPITALS, final=False, stopped=True))
-    text = shown(AppTest.from_file(APP, default_timeout=30).run())
-    for expected in (
-        "**not final**: 1 of 3 cosignatures", "stopped after 3 of 4 rounds", "3 proofs rejected",
-        "2 absences", "1 void round",
-    ):  # fmt: skip
-        assert expected in text
-    assert "independent witness" not in text
+def test_what_runs_is_shown_with_each_hospitals_part(serve: Serve) -> None:
+    ends = int(time.time()) + 100
+    serve(MadeUp(jobs=[job("running", **LIVE["running"], phase_ends=ends)]))
+    shown = said(page("overview"))
+    for expected in ("round 4 of 4, attempt 2", "3 of 4 rounds done", "training", "committed",
+                     "late", "at most 1:", "north", "south", "west"):  # fmt: skip
+        assert expected in shown, expected
+    serve(MadeUp(jobs=[job("waiting", **LIVE["waiting"])]))
+    shown = said(page("overview"))
+    assert "2 hospitals are needed; not there: west" in shown
+    assert "away" in shown
 
 
-def test_an_attempt_that_is_repeated_is_no_round(serve: Callable[[FakeApi], None]) -> None:
-    api = FakeApi(HOSPITALS)
-    absent = [{"institution": "west", "phase": "close", "code": "NoAnswer"}]
-    repeated = [
-        result(4, [], None, attempt=n, void=True, again=True, fees=[], absent=absent, minted=0)
-        for n in (1, 2)
-    ]
-    api.records["result"] += repeated
-    api.records["job-end"] = []
-    serve(api)
-    text = shown(AppTest.from_file(APP, default_timeout=30).run())
-    for expected in ("not ended: 3 of 4 rounds", "2 attempts repeated", "1 void round"):
-        assert expected in text
-    everything = api.records["result"]
-    assert list(figures.credit_rows(everything, ["north"])["round"]) == [1, 2, 3]
-    assert list(figures.round_rows(everything)["Model"])[:3] == [
-        "unchanged (tried again)", "unchanged (tried again)", "unchanged (void)",
+def test_what_needs_attention_is_named(serve: Serve) -> None:
+    api = MadeUp()
+    api.cosigned, api.conflicts = 1, [{"height": 3, "line": "x"}]
+    api.proposed = [
+        {"change": "9" * 64, "approved": ["north"],
+         "record": {"actions": [{"kind": "suspend", "institution": "west"}]}}
     ]  # fmt: skip
-    assert "4" in set(figures.trouble_rows(everything)["Rounds"])
+    serve(api)
+    shown = said(page("overview"))
+    for expected in (
+        "1 of 3 cosignatures", "was stopped after 3 of 4 rounds", "3 proofs rejected",
+        "2 answers missing", "1 round void", "2 attempts repeated", "One key signed twice",
+        "1 approval so far, 3 are needed",
+    ):  # fmt: skip
+        assert expected in shown, expected
+    assert "suspend west" in said(page("institutions"))
+    assert "independent witness" not in shown
 
 
-def test_one_institution_is_never_shown_as_witnessed(serve: Callable[[FakeApi], None]) -> None:
-    serve(FakeApi(["north"]))
-    assert "**no independent witness**" in shown(AppTest.from_file(APP, default_timeout=30).run())
+def test_one_institution_is_never_shown_as_witnessed(serve: Serve) -> None:
+    serve(MadeUp(["north"]))
+    for name in PAGES:
+        assert "No independent witness" in said(page(name))
+
+
+@pytest.mark.parametrize(("role", "may"), [("admin", True), ("scientist", True),
+                                           ("auditor", False)])  # fmt: skip
+def test_what_a_role_may_not_do_is_not_offered(serve: Serve, role: str, may: bool) -> None:
+    api = MadeUp()
+    api.role = role
+    serve(api)
+    models = page("models")
+    assert (f"/download/model/{MODEL}/" in text(models)) is may
+    assert (words.NO_MODEL in said(models)) is not may
+    assert f"/download/card/{MODEL}/" in text(models)
+    institutions = page("institutions")
+    assert ("/download/access-log" in text(institutions)) is (role != "scientist")
+    assert (words.NO_ACCESS_LOG in said(institutions)) is (role == "scientist")
+
+
+def test_what_is_not_released_is_said(serve: Serve) -> None:
+    serve(MadeUp())
+    shown = said(page("models"))
+    assert "not released" in shown
+    assert "fewer than 5" in shown
+    assert "data may not be pooled" in shown
+    assert "Groups (age, sex) Not released in this version" in shown
+
+
+def test_a_record_is_found_and_a_fingerprint_compared(serve: Serve) -> None:
+    serve(MadeUp())
+    app = page("ledger", q="2")
+    assert "Record 2" in said(app)
+    assert "Not provable yet" in said(app)
+    for told, expected in (("a" * 64, "equal"), ("b" * 64, "NOT equal."), ("abc", "Not a finger")):
+        app.text_input[0].set_value(told).run()
+        assert expected in said(app)
+    app.text_input[1].set_value("nothing like this").run()
+    assert "Nothing has this name" in said(app)
+
+
+def test_a_forecast_is_asked_for(serve: Serve) -> None:
+    serve(MadeUp())
+    app = page("privacy")
+    assert "1.100" not in said(app)
+    app.button[0].click().run()
+    assert "1.100" in said(app)
+    assert words.BUDGET_NOT_HERE.split("`")[0] in said(app)
+
+
+AWAY = ApiError("ApiUnreachable", "the API does not answer", "look at `consortium serve`")
+DATABASE = ApiError("DatabaseUnreachable", "the database does not answer", "see the log", 503)
+REVOKED = ApiError("TokenInvalid", "the token was refused: it is revoked", "ask the admin", 401)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(AWAY, "API is away"), (DATABASE, "database is away"), (REVOKED, "not signed in any more"),
+     (ZeroDivisionError("secret"), "This page cannot be drawn")],
+)  # fmt: skip
+def test_trouble_is_said_in_words_and_is_over_by_itself(
+    serve: Serve, error: Exception, expected: str
+) -> None:
+    api = MadeUp()
+    serve(api)
+    for path in ("me", "ledger/"):
+        api.failing = {path: error}
+        app = AppTest.from_file(APP, default_timeout=30).run()
+        assert not app.exception
+        assert expected in said(app), path
+        assert "secret" not in text(app)
+        api.failing = {}
+        app.run()
+        assert "Three hospitals" in said(app)
+        assert expected not in said(app)
+
+
+def test_what_others_wrote_is_text(serve: Serve) -> None:
+    serve(MadeUp())
+    assert "<b>Hospital</b>" not in text(page("institutions"))
+    assert "&lt;b&gt;Hospital" in text(page("institutions"))
+    evil = '<img src=x onerror="alert(1)">'
+    shapes = [markup.html(evil), markup.chip(evil, markup.Tone.BAD), markup.mono(evil, 4),
+              markup.link(evil, '/a"b'), markup.table(evil, [evil], [[evil]]),
+              markup.notice(evil, evil), markup.facts({evil: evil})]  # fmt: skip
+    assert not any("<img" in shape or 'a"b' in shape for shape in shapes)
 
 
 def test_every_code_of_a_proof_has_words() -> None:
@@ -219,41 +215,3 @@ def test_every_code_of_a_proof_has_words() -> None:
 def test_an_unknown_code_is_shown_as_it_stands() -> None:
     assert "FromTheFuture" in words.proof_outcome("FromTheFuture")
     assert "FromTheFuture" in words.absence("train", "FromTheFuture")
-
-
-def test_reasons_are_gathered_by_hospital() -> None:
-    rows = figures.trouble_rows(results())
-    assert list(rows[["Hospital", "Rounds", "Code"]].itertuples(index=False, name=None)) == [
-        ("north", "3", "Harmful"),
-        ("south", "2–3", "NearCopy"),
-        ("west", "2", "NoAnswer"),
-        ("west", "3", "BudgetExceeded"),
-    ]
-
-
-def test_credits_are_learning_fees_and_bonus() -> None:
-    rows = figures.credit_rows(results(), ["north", "south"])
-    north = rows[rows["hospital"] == "north"]
-    assert list(north["earned"]) == [450, 450, 0]
-    assert list(north["total"]) == [450, 900, 900]
-    assert list(rows[rows["hospital"] == "south"]["total"]) == [300, 300, 300]
-
-
-def test_a_second_job_follows_the_first_in_what_was_spent() -> None:
-    jobs = [{"job": "job-1"}, {"job": "job-2"}]
-    later = {**proof("north", 1, "0.9"), "job": "job-2"}
-    proofs = [proof("north", 1, "0.2"), proof("north", 2, "0.4"), later]
-    rows = figures.spend_rows(jobs, proofs)
-    assert list(rows["step"]) == [1, 2, 3]
-    assert list(rows["epsilon"]) == [0.2, 0.4, 0.9]
-
-
-@pytest.mark.parametrize("count", [1, 4, 12])
-def test_charts_have_a_tooltip_and_a_colour_for_every_hospital(count: int) -> None:
-    names = [f"hospital-{number}" for number in range(count)]
-    rounds = [result(r, [outcome(name) for name in names], names[0]) for r in (1, 2)]
-    chart = charts.score_chart(figures.proof_rows(rounds), names).to_dict()
-    assert any("tooltip" in layer["encoding"] for layer in chart["layer"])
-    scale = chart["layer"][0]["encoding"]["color"]["scale"]
-    assert (scale["domain"], len(scale["range"])) == (names, count)
-    assert set(scale["range"]) <= set(charts.PALETTE)

@@ -1,153 +1,40 @@
 """The portal as a real process, on a home that was founded without any training."""
 
-import os
-import shutil
+import json
 import signal
 import socket
 import subprocess
 import sys
-import sysconfig
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
-from streamlit.testing.v1 import AppTest
+from founded import CONSORTIUM, PATIENCE_S, Portal, running
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
-from consortium import tasks
-from consortium.api.app import create_app
-from consortium.api.local import local_api
-from consortium.contract import JobOrder, make_job
-from consortium.coordinator.strategy import submit_job
-from consortium.coordinator.view import StoreView
-from consortium.home import open_home
-from consortium.simulation.founding import cosigning, found_ledger
-from consortium.simulation.hospital import hospital_class
-from ledger.database import open_database
-from ledger.store import LedgerStore
+from consortium.access import AccessTokens, Role
+from consortium.api.tokens import sign_token
+from hospital_agent.folder import HospitalFolder
+from ledger import keys
 
-APP = Path(__file__).parents[2] / "ui" / "app.py"
-CONSORTIUM = Path(sysconfig.get_path("scripts")) / "consortium"
-PAGES = ("overview", "models", "contributors", "privacy", "ledger")
-PATIENCE_S = 60
+STREAM = "/_stcore/stream"
+CLOSED = ("/", "/ledger", "/static/js/index.js", "/media/x", "/_stcore/host-config",
+          "/_stcore/metrics", "/_stcore/upload_file/x", "/download/export", "/download/access-log",
+          f"/download/model/{'0' * 64}/x", "/_stcore/agent/openapi.json")  # fmt: skip
 
 
-def found_home(path: Path, count: int) -> None:
-    """A ledger of ``count`` hospitals: the genesis and one job, both co-signed; no round."""
-    task, epsilon, delta = tasks.get("breast-cancer"), Decimal(1), Decimal("0.00001")
-    sites = task.sites(None, count)
-    with open_home(path) as home:
-        home.found(task.name, 0, {site.id: site.title for site in sites})
-        hospitals = [hospital_class()(home.hospital(s.id), s.id, s.title) for s in sites]
-        for hospital, site in zip(hospitals, sites, strict=True):
-            hospital.admit(task.name, task.split(site, 0), site.declared_patients, epsilon, delta)
-        with open_database(home.path) as engine:
-            view = StoreView(LedgerStore(engine), home.content, home.models)
-            with local_api(create_app(view.store, home.content, home.models)) as client:
-                wait_final = cosigning(view, hospitals, lambda hospital: hospital.witness(client))
-                found_ledger(view, home.keys, hospitals, 1_780_000_000)
-                wait_final(0)
-                order = JobOrder(task.name, 3, epsilon, delta, 0)
-                declared = {site.id: site.declared_patients for site in sites}
-                job = make_job(view.ledger, "breast-cancer-1", order, declared)
-                submit_job(view, home.keys, job, wait_final)
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.02)
-    pytest.fail(f"timed out: {what}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@dataclass(frozen=True)
-class Portal:
-    process: "subprocess.Popen[bytes]"
-    port: int
-    family: list[psutil.Process]
-    api: str
-    token: str
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def get(self, path: str, token: str | None = None) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self.token if token is None else token}"}
-        return httpx.get(f"{self.api}{path}", headers=headers, trust_env=False)
-
-
-@contextmanager
-def running(home: Path) -> Iterator[Portal]:
-    port, out = free_port(), home / "portal.out"
-    with out.open("wb") as stdout:
-        process = subprocess.Popen(
-            [CONSORTIUM, "portal", "--home", home, "--port", str(port)], stdout=stdout
-        )
+def handshake(portal: Portal, **headers: str) -> int:
+    """The status that a websocket gets: 101 if it is let in."""
     try:
-        until(lambda: out.read_text() or process.poll() is not None, "the portal's start")
-        assert out.read_text() == f"http://127.0.0.1:{port}\n"
-        family = [psutil.Process(process.pid)]
-        family += family[0].children(recursive=True)
-        streamlit = next(p for p in family if p.cmdline()[2:4] == ["-m", "ui"])
-        environment = streamlit.environ()
-        yield Portal(
-            process, port, family, environment["MEDPOLE_API_URL"], environment["MEDPOLE_API_TOKEN"]
-        )
-    finally:
-        process.terminate()
-        process.wait(PATIENCE_S)
-
-
-@pytest.fixture(scope="module")
-def homes() -> Iterator[tuple[Path, Path]]:
-    """Two equal homes, in memory where there is some: a database is 1,300 small files."""
-    parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    folder = Path(tempfile.mkdtemp(prefix="medpole-test-", dir=parent))
-    folder.chmod(0o711)  # the database's own account passes through
-    first, second = folder / "1", folder / "2"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("DATABASE_URL", raising=False)
-        found_home(first, 2)
-        subprocess.run(["cp", "-a", first, second], check=True)
-        yield first, second
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def portal(homes: tuple[Path, Path]) -> Iterator[Portal]:
-    with running(homes[0]) as started:
-        yield started
-
-
-@pytest.fixture
-def environment(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    monkeypatch.setenv("MEDPOLE_API_URL", portal.api)
-    monkeypatch.setenv("MEDPOLE_API_TOKEN", portal.token)
-    return monkeypatch
-
-
-def page(name: str) -> AppTest:
-    return AppTest.from_string(f"from ui.views import {name}\n{name}.show()", default_timeout=30)
-
-
-def words(app: AppTest) -> str:
-    shown = [*app.markdown, *app.info, *app.warning, *app.error, *app.caption, *app.title]
-    return "\n".join(str(element.value) for element in shown)
+        with connect(
+            f"ws://127.0.0.1:{portal.port}{STREAM}", additional_headers=headers,
+            subprotocols=["streamlit"], proxy=None,
+        ):  # fmt: skip
+            return 101
+    except InvalidStatus as refused:
+        return refused.response.status_code
 
 
 def test_it_answers_on_the_loopback_address_only(portal: Portal) -> None:
@@ -164,93 +51,87 @@ def test_it_answers_on_the_loopback_address_only(portal: Portal) -> None:
     assert listening == {"127.0.0.1"}
 
 
-def test_the_token_is_on_no_command_line(portal: Portal) -> None:
-    assert len(portal.token) >= 32
-    assert not any(portal.token in part for p in portal.family for part in p.cmdline())
+def test_what_is_secret_is_on_no_command_line(portal: Portal) -> None:
+    secrets = (portal.code, portal.environment["MEDPOLE_PORTAL_TOKEN"])
+    assert all(len(secret) >= 32 for secret in secrets)
+    lines = [part for process in portal.family for part in process.cmdline()]
+    assert not any(secret in line for secret in secrets for line in lines)
 
 
-def test_the_api_refuses_whoever_has_no_token(portal: Portal) -> None:
-    for path in (
-        "/v1/ledger/head", "/v1/ledger/blocks", "/v1/ledger/blocks/0", "/v1/ledger/records/0",
-        "/v1/ledger/entries", "/v1/institutions", f"/v1/models/{'0' * 64}",
-    ):  # fmt: skip
-        assert httpx.get(f"{portal.api}{path}", trust_env=False).status_code == 401, path
-        assert portal.get(path, token=portal.token[:-1]).status_code == 401, path
-    assert portal.get("/v1/ledger/head").status_code == 200
+def test_nobody_gets_anything_without_signing_in(portal: Portal) -> None:
+    with portal.browser() as client:
+        for path in CLOSED:
+            assert client.get(path).headers["location"].startswith("/sign-in"), path
+            assert client.get(path, headers={"accept": "*/*"}).status_code == 401, path
+        page = client.get("/sign-in")
+        assert "consortium token issue" in page.text
+        assert "<script" not in page.text
+    assert handshake(portal) == 403
+    assert handshake(portal, Cookie=f"medpole_{portal.port}={'x' * 43}") == 403
 
 
-def test_the_reader_gets_no_updates(portal: Portal) -> None:
-    assert portal.get(f"/v1/content/{'0' * 64}").status_code == 403
+def test_the_address_of_this_run_signs_in(portal: Portal) -> None:
+    with portal.browser() as client:
+        assert client.get("/sign-in?code=another").status_code == 403
+        answer = client.get(f"/sign-in?code={portal.code}")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        assert "<title>MedPoLe</title>" in client.get("/").text
+        cookie = f"medpole_{portal.port}={client.cookies[f'medpole_{portal.port}']}"
+        assert handshake(portal, Cookie=cookie) == 101
+        assert handshake(portal, Cookie=cookie, Origin="https://evil.example") == 403
+        client.post("/sign-out")
+        assert handshake(portal, Cookie=cookie) == 403
 
 
-def test_blocks_are_listed_with_what_they_are_about(portal: Portal) -> None:
-    blocks = portal.get("/v1/ledger/blocks").json()
-    assert [(b["height"], b["type"], b["job"], b["first"], b["entries"]) for b in blocks] == [
-        (0, "genesis", None, 0, 1),
-        (1, "job", "breast-cancer-1", 2, 1),
-    ]
-    assert blocks[1]["cosigners"] == ["hospital-1", "hospital-2"]
-    assert blocks[1]["hash"] == portal.get("/v1/ledger/head").json()["hash"]
-    assert portal.get("/v1/ledger/blocks?from=1&limit=1").json() == blocks[1:]
-    assert portal.get("/v1/ledger/blocks?from=2").json() == []
-    assert portal.get("/v1/ledger/blocks?limit=101").status_code == 422
+def test_people_sign_in_with_tokens_and_are_out_when_those_are_taken_back(portal: Portal) -> None:
+    tokens = AccessTokens(portal.home)
+    issued, text = tokens.issue("Ada", Role.ADMIN)
+    with portal.browser() as client:
+        refused = client.post("/sign-in", data={"token": text[:-1]})
+        assert refused.status_code == 401
+        assert "This token was refused" in refused.text
+        assert client.post("/sign-in", data={"token": text}).status_code == 303
+        assert client.get("/download/access-log").status_code == 200
+        tokens.revoke(issued.id)
+        answer = client.get("/download/access-log")
+        assert answer.status_code == 401
+        assert "it is revoked" in answer.text
+        assert client.post("/sign-in", data={"token": text}).status_code == 401
+    assert text not in portal.output()
+    assert text.split("_")[2] not in portal.output()
 
 
-def test_every_record_is_found_by_its_index(portal: Portal) -> None:
-    blocks = portal.get("/v1/ledger/blocks").json()
-    found = [portal.get(f"/v1/ledger/records/{index}").json() for index in range(4)]
-    assert [record["height"] for record in found] == [0, 0, 1, 1]
-    assert found[0]["entry"]["body"]["type"] == "genesis"
-    assert found[1]["entry"]["type"] == "block"
-    assert found[2]["leaf"] == blocks[1]["leaves"][0]
-    assert found[3]["entry"]["height"] == 1
-    missing = portal.get("/v1/ledger/records/4")
-    assert (missing.status_code, missing.json()["code"]) == (404, "LedgerMissing")
+def test_an_institution_is_no_person(portal: Portal) -> None:
+    member = HospitalFolder(portal.home / "hospitals" / "hospital-1")
+    status = subprocess.run(
+        [CONSORTIUM, "ledger", "status", "--home", portal.home, "--format", "json"],
+        capture_output=True, text=True, timeout=PATIENCE_S, check=True,
+    )  # fmt: skip
+    ledger = json.loads(status.stdout)["ledger"]
+    token = sign_token("hospital-1", ledger, member.keys[keys.Role.API])
+    with portal.browser() as client:
+        answer = client.post("/sign-in", data={"token": token})
+        assert answer.status_code == 403
+        assert "an institution" in answer.text
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_renders_before_any_round(environment: pytest.MonkeyPatch, name: str) -> None:
-    app = page(name).run()
-    assert not app.exception
-    assert not app.error
-    assert app.title
-
-
-def test_the_whole_app_renders(environment: pytest.MonkeyPatch) -> None:
-    app = AppTest.from_file(APP, default_timeout=30).run()
-    assert not app.exception
-    assert not app.error
-    assert app.title[0].value == "Simulated consortium"
-    assert "breast-cancer-1 has not ended: 0 of 3 rounds" in words(app)
-
-
-def test_a_record_is_found_by_index_and_by_hash(
-    portal: Portal, environment: pytest.MonkeyPatch
-) -> None:
-    block = portal.get("/v1/ledger/blocks").json()[1]
-    for text, type_ in (
-        ("0", "genesis"),
-        (block["leaves"][0][:10], "job"),
-        (block["hash"].upper(), "block"),
-    ):
-        app = page("ledger").run()
-        app.text_input[0].set_value(text).run()
-        assert not app.exception
-        assert f'"type":"{type_}"' in app.json[0].value.replace(" ", ""), text
-    app.text_input[0].set_value("nothing like this").run()
-    assert "Nothing has this name" in words(app)
-
-
-def test_an_api_that_refuses_or_is_gone_is_said_in_words(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("MEDPOLE_API_TOKEN", "wrong")
-    refused = AppTest.from_file(APP, default_timeout=30).run()
-    assert "How to resolve" in refused.error[0].value
-    assert "TokenInvalid" in words(refused)
-    environment.setenv("MEDPOLE_API_URL", f"http://127.0.0.1:{free_port()}")
-    gone = AppTest.from_file(APP, default_timeout=30).run()
-    assert "consortium portal" in gone.error[0].value
-    assert not refused.exception
-    assert not gone.exception
+def test_files_are_those_of_the_api(portal: Portal, tmp_path: Path) -> None:
+    with portal.signed_in(Role.AUDITOR) as client:
+        verifier = client.get("/download/verifier")
+        assert verifier.content == (Path("ledger") / "verifier.py").read_bytes()
+        export = client.get("/download/export")
+        assert export.headers["content-type"] == "application/x-tar"
+        assert int(export.headers["content-length"]) == len(export.content)
+        name = export.headers["content-disposition"].split('"')[1]
+        refused = client.get(f"/download/model/{'0' * 64}/x.safetensors")
+        assert refused.status_code == 403
+        assert "RoleForbidden" in refused.text
+    (tmp_path / name).write_bytes(export.content)
+    verified = subprocess.run(
+        [CONSORTIUM, "ledger", "verify", tmp_path / name, "--format", "json"],
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert verified.returncode == 0, verified.stderr
 
 
 def test_a_port_in_use_is_said_in_words(portal: Portal, homes: tuple[Path, Path]) -> None:

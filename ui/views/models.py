@@ -1,73 +1,183 @@
-"""Models: how each proof of a job scored, and the model that the job released."""
+"""Models: how proofs scored, what a job released, and how that does on test patients."""
 
 import streamlit as st
 
-from ui.charts import score_chart
-from ui.figures import counted, proof_rows
-from ui.snapshot import Json, Snapshot
-from ui.views.job_choice import choose_job, hospitals_of
+from ui.api_client import ApiError, Json
+from ui.attempts import opened
+from ui.charts import estimate_chart, score_chart
+from ui.figures import estimate_rows, proof_rows
+from ui.markup import Cell, Html, Tone, chip, download, facts, mono, notice, put, small, table
+from ui.reader import Reader
+from ui.views.job_choice import choose_job, shown_rounds
+from ui.words import MODELS_FOR, NO_MODEL, NOT_YET, when
+
+_MEASURES = {
+    "auroc": ("AUROC", "How well the model ranks: .5 is chance, 1 is perfect."),
+    "accuracy": (
+        "Accuracy",
+        "The share of patients told right at probability one half. Majority: always the more "
+        "frequent outcome.",
+    ),
+    "sensitivity": ("Sensitivity", "The share of the sick that are found."),
+    "specificity": ("Specificity", "The share of the well that are told so."),
+    "calibration": (
+        "Calibration error",
+        "How far predicted probabilities lie from what happened, over five bins: 0 is best.",
+    ),
+}
 
 
 def show() -> None:
     """Draws the page."""
-    st.title("Models")
-    snapshot = Snapshot.take()
-    job = choose_job(snapshot)
+    reader = opened("Models", "How good a job's model became, and the model itself.")
+    job = choose_job(reader)
     if job is None:
         return
-    results = snapshot.results(job["job"])
-    st.subheader("Score of each hospital's proof")
+    _scores(reader, job)
+    _released(reader, job)
+    _tests(reader, job)
+
+
+def _scores(reader: Reader, job: Json) -> None:
+    st.header("Score over the rounds")
+    results = reader.results(job["job"])
     proofs = proof_rows(results)
     if proofs["score"].notna().any():
-        st.altair_chart(score_chart(proofs, hospitals_of(job)), width="stretch")
+        st.altair_chart(score_chart(proofs, job["participants"]), width="stretch")
     else:
-        st.info(
-            "**No score yet.** A score needs a finished round, and another hospital with at "
-            "least five validation patients of either class.",
-            icon=":material/info:",
+        put(
+            notice(
+                "No score yet.",
+                "A score needs a finished round, and another hospital with at least five "
+                f"validation patients of either class. {NOT_YET}",
+            )
         )
-    st.caption(
-        "A proof's score is the lower median of what the other hospitals measured: the AUROC of "
-        "this hospital's update on their own validation patients, banded to .02. It is neither "
-        "the global model's score nor a test result. An abstaining validator is left out, and "
-        "so is a proof rejected before it was scored. Equal scores lie inside one another; a "
-        "hollow diamond is the round's learner."
+    put(
+        shown_rounds(job, results),
+        small(
+            "A proof's score is the lower median of what the other hospitals measured: the AUROC "
+            "of this hospital's update on their own validation patients, banded to .02. It is "
+            "neither the global model's score nor a test result. Who abstains is left out, and so "
+            "is a proof that was rejected before it was scored. Equal scores lie inside one "
+            "another; a hollow diamond is the round's learner."
+        ),
     )
-    left, right = st.columns([2, 3], gap="medium")
-    with left:
-        st.subheader("Learner of each round")
-        if rounds := counted(results)[::-1]:
-            learners = {"Round": [r["round"] for r in rounds],
-                        "Learner": [r["learner"] or "none" for r in rounds]}  # fmt: skip
-            st.dataframe(learners, hide_index=True)
-        else:
-            st.info("**No round yet.**", icon=":material/info:")
-    with right:
-        _released(snapshot, job)
 
 
-def _released(snapshot: Snapshot, job: Json) -> None:
-    st.subheader("Released model")
-    end = snapshot.ends.get(job["job"])
-    if end is None:
-        st.info(
-            "**Not released yet.** A job releases its model when it ends.", icon=":material/info:"
-        )
+def _released(reader: Reader, job: Json) -> None:
+    st.header("Released model")
+    model = job["model"]
+    if model is None:
+        put(notice("Not released yet.", f"A job releases its model when it ends. {NOT_YET}"))
         return
-    averaged = (
-        f"It is the mean of the models of rounds {job['average_from']} to {end['rounds']}."
-        if end["rounds"] >= job["average_from"]
-        else "The job was stopped early: it is the newest model there was."
+    name, ended = f"{job['job']}-{model[:12]}", job["ended"]
+    may = reader.me["role"] in MODELS_FOR
+    put(
+        facts(
+            {
+                "Model hash": mono(model),
+                "Released": f"{when(ended['time'])} UTC, in block {ended['height']:,}",
+            }
+        ),
+        small(
+            "The hash covers names, types, shapes and values of the weights and stands on the "
+            "ledger; it is not the SHA-256 of the file."
+        ),
+        Html("<p>"),
+        download("Weights (safetensors)", f"/download/model/{model}/{name}.safetensors", True)
+        if may
+        else Html(""),
+        download("Model card", f"/download/card/{model}/{name}.md"),
+        Html("</p>"),
+        Html("") if may else notice("Weights:", NO_MODEL, symbol="lock"),
     )
-    st.code(end["model"], language=None, wrap_lines=True)
-    st.download_button(
-        "Download as safetensors",
-        snapshot.model(end["model"]),
-        file_name=f"{job['job']}-{end['model'][:16]}.safetensors",
-        mime="application/octet-stream",
-        icon=":material/download:",
+    with st.expander("Read the model card"):
+        try:
+            st.markdown(reader.card(model).replace("\n# ", "\n### ").replace("\n## ", "\n#### "))
+        except ApiError as error:
+            if error.passing or error.signed_out:
+                raise
+            put(notice("No card:", f"{error.what}. {error.resolve}."))
+
+
+def _tests(reader: Reader, job: Json) -> None:
+    st.header("On each hospital's test patients")
+    found = reader.evaluations(job["job"])
+    if not found:
+        put(
+            notice(
+                "Not released yet.",
+                "When a job has ended, each hospital evaluates the model on test patients that no "
+                "round has seen, once, and lets out banded numbers. "
+                f"{NOT_YET if job['model'] else ''}",
+            )
+        )
+    else:
+        measure = st.segmented_control(
+            "Measure", list(_MEASURES), format_func=lambda m: _MEASURES[m][0], default="auroc"
+        )
+        measure = measure or "auroc"
+        rows = estimate_rows(found, measure)
+        title, meaning = _MEASURES[measure]
+        if rows.empty:
+            put(
+                notice(
+                    "Not released.",
+                    "No hospital has enough test patients of each class for this measure.",
+                )
+            )
+        else:
+            st.altair_chart(estimate_chart(rows, title), width="stretch")
+        put(small(meaning), _table(found, measure))
+        missing = sorted(set(job["participants"]) - {one["institution"] for one in found})
+        if missing:
+            put(small(f"Nothing released by: {', '.join(missing)}."))
+    put(
+        small(
+            "Numbers are rounded to bands by each hospital's release gate, and hospitals say only "
+            "in which band their numbers of test patients lie. Intervals (95 %) are derived from "
+            "that and hold for any number in the band. Nobody else can check a hospital's own "
+            "numbers; that they passed the gate everybody can."
+        ),
+        facts(
+            {
+                "Pooled": "Not available: data may not be pooled. Only a simulation can.",
+                "Groups (age, sex)": "Not released in this version.",
+            }
+        ),
     )
-    st.caption(
-        f"{averaged} The hash above covers its weights (names, types, shapes, values) and stands "
-        "on the ledger; it is not the SHA-256 of the file."
+
+
+def _table(found: list[Json], measure: str) -> Html:
+    def cell(one: Json, model: str) -> Cell:
+        name = "majority" if model == "majority" else measure
+        for estimate in one["estimates"]:
+            if (estimate["model"], estimate["measure"]) == (model, name):
+                return _estimate(estimate)
+        return None
+
+    models = ["federated", "alone", *(["majority"] if measure == "accuracy" else [])]
+    return table(
+        "Test results by hospital",
+        ("Hospital", "Test patients with, without", *(m.capitalize() for m in models)),
+        [
+            (
+                one["institution"],
+                f"{_size(one['positives'])}, {_size(one['negatives'])}",
+                *(cell(one, model) for model in models),
+            )
+            for one in found
+        ],
     )
+
+
+def _estimate(estimate: Json) -> Cell:
+    if estimate["value"] is None:
+        return chip("not released", Tone.QUIET, "visibility_off")
+    if estimate["low"] is None:
+        return f"{estimate['value']:.2f}"
+    return f"{estimate['value']:.2f} ({estimate['low']:.2f}–{estimate['high']:.2f})"
+
+
+def _size(edge: int) -> str:
+    return f"{edge} or more" if edge else "fewer than 5"

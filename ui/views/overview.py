@@ -1,132 +1,221 @@
-"""Overview: the consortium, its jobs, and what needs somebody's attention."""
+"""Overview: what runs at this moment, what needs somebody's attention, the newest jobs."""
 
-import pandas as pd
+import time
+from collections.abc import Iterator
+
 import streamlit as st
 
-from ui.figures import counted, credits_of, round_rows, rounds_done
-from ui.snapshot import Json, Snapshot
-from ui.words import ACCEPTED, count, short, when
-
-NO_JOB = (
-    "**No job yet.** Stop the portal, run `consortium demo` with the same `--home`, and open the "
-    "portal again."
+from ui.api_client import Json
+from ui.attempts import opened, partly
+from ui.figures import ENDED, running
+from ui.markup import (
+    Cell,
+    Html,
+    Tone,
+    chip,
+    html,
+    icon,
+    joined,
+    link,
+    metrics,
+    mono,
+    notice,
+    put,
+    small,
+    table,
 )
-CREDITS_COLUMN = {"Credits": st.column_config.NumberColumn(format="localized")}
+from ui.reader import Reader
+from ui.views.job_choice import no_job, state_chip
+from ui.words import STATES, count, left, when
+
+LIVE_S = 1.5
+NEWEST_JOBS = 10
+_GRACE_S = 15
+_PHASES = ("train", "close", "reveal", "verify", "co-sign")
+_DOING = {
+    "train": "training", "close": "closing the set", "reveal": "revealing",
+    "verify": "checking the others", "co-sign": "co-signing", "final": "round done",
+}  # fmt: skip
+_DONE = {"train": "committed", "close": "closed", "reveal": "revealed", "verify": "verified"}
+_STATES = {
+    "late": ("late", Tone.WARN, "hourglass_bottom"), "gone": ("away", Tone.BAD, "cloud_off"),
+    "back": ("back again", Tone.BUSY, "undo"), "here": ("there", Tone.GOOD, None),
+    "co-signed": ("co-signed", Tone.GOOD, "draw"),
+}  # fmt: skip
 
 
 def show() -> None:
     """Draws the page."""
-    snapshot = Snapshot.take()
-    st.title(snapshot.genesis["consortium"])
-    head, jobs = snapshot.head, snapshot.jobs
-    state = "final" if head["final"] else "not final yet"
-    members, job_count, blocks, records = st.columns(4)
-    members.metric("Members", len(snapshot.members))
-    job_count.metric("Jobs", len(jobs))
-    blocks.metric("Blocks", f"{head['height'] + 1:,}")
-    records.metric("Records", f"{snapshot.records:,}")
-    st.caption(
-        f"Newest block {head['height']} of {when(head['time'])} UTC, {state}: co-signed by "
-        f"{head['cosigned']} of {len(snapshot.members)} members, quorum {head['quorum']}."
+    reader = opened("Overview", "What the consortium is doing, and whether somebody must look.")
+    head = reader.head
+    put(
+        metrics(
+            [
+                ("Consortium", reader.genesis["consortium"]),
+                ("Members", head["members"], f"quorum {head['quorum']}"),
+                ("Blocks", head["height"] + 1, f"newest {when(head['time'])} UTC"),
+                ("Records", head["records"]),
+            ]
+        )
     )
-    st.subheader("Needs attention")
-    troubles = attention(snapshot)
-    for trouble in troubles:
-        st.markdown(f"- {trouble}")
-    if not troubles:
-        st.markdown("Nothing on the ledger does.")
-    st.subheader("Jobs")
+    st.header("Under way")
+    _live()
+    st.header("Needs attention")
+    found = list(attention(reader))
+    if not found:
+        put(chip("nothing does", Tone.GOOD), small("By what the newest jobs and blocks say."))
+    put(*[notice(title, text, tone, symbol) for title, text, tone, symbol in found])
+    st.header("Newest jobs")
+    jobs = reader.jobs()
     if not jobs:
-        st.info(NO_JOB, icon=":material/info:")
-    else:
-        st.dataframe(_jobs(snapshot), hide_index=True)
-        _rounds(snapshot, jobs[0])
-    st.subheader("Members")
-    st.dataframe(_members(snapshot), hide_index=True, column_config=CREDITS_COLUMN)
-
-
-def attention(snapshot: Snapshot) -> list[str]:
-    """What somebody should look at, from the records of the newest job."""
-    found = []
-    if len(snapshot.members) == 1:
-        found.append("No independent witness: enrol a second institution.")
-    if not snapshot.head["final"]:
-        found.append("The newest block waits for cosignatures: ask the members' witnesses.")
-    if not snapshot.jobs:
-        return found
-    job = snapshot.jobs[0]
-    name, results = job["job"], snapshot.results(job["job"])
-    end = snapshot.ends.get(name)
-    rejected = sum(p["code"] != ACCEPTED for r in results for p in r["proofs"])
-    absent = sum(len(result["absent"]) for result in results)
-    void = sum(result["void"] for result in counted(results))
-    again = len(results) - rounds_done(results)
-    if end is not None and end["status"] == "stopped":
-        found.append(
-            f"{name} was stopped after {end['rounds']} of {count(job['rounds'], 'round')}."
-        )
-    if end is None:
-        done = rounds_done(results)
-        found.append(f"{name} has not ended: {done} of {count(job['rounds'], 'round')}.")
-    if rejected:
-        found.append(f"{name}: {count(rejected, 'proof')} rejected. See Contributors for why.")
-    if absent:
-        found.append(f"{name}: {count(absent, 'absence')}. See Contributors for who and when.")
-    if void:
-        found.append(f"{name}: {count(void, 'void round')}, which left the model unchanged.")
-    if again:
-        found.append(f"{name}: {count(again, 'attempt')} repeated, for too few took part.")
-    return found
-
-
-def _jobs(snapshot: Snapshot) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "Job": job["job"],
-            "Task": job["task"],
-            "Status": snapshot.status(job),
-            "Hospitals": len(job["participants"]),
-            "Epsilon agreed": ", ".join(
-                sorted({p["terms"]["epsilon"] for p in job["participants"]})
-            ),
-            "Released model": short(end["model"])
-            if (end := snapshot.ends.get(job["job"]))
-            else "none yet",
-        }
-        for job in snapshot.jobs
-    )
-
-
-def _rounds(snapshot: Snapshot, job: Json) -> None:
-    st.subheader(f"Rounds of {job['job']}")
-    results = snapshot.results(job["job"])
-    if not results:
-        st.info(
-            "**No round yet.** The contract is on the ledger; the first result comes when a round "
-            "of the job is done.",
-            icon=":material/info:",
-        )
+        no_job()
         return
-    st.dataframe(round_rows(results), hide_index=True, column_config=CREDITS_COLUMN)
-    st.caption(
-        "The learner is the accepted proof with the best score. It is named and earns a bonus; "
-        "it does not order the ledger."
+    put(
+        table(
+            "The newest jobs",
+            ("Job", "Task", "State", "Rounds", "Hospitals", "Epsilon", "Released model"),
+            [_row(job) for job in jobs[:NEWEST_JOBS]],
+            ("Rounds", "Hospitals", "Epsilon"),
+        )
     )
 
 
-def _members(snapshot: Snapshot) -> pd.DataFrame:
-    results = [result for job in snapshot.jobs for result in snapshot.results(job["job"])]
-    return pd.DataFrame(
-        {
-            "Member": member["title"],
-            "Id": member["id"],
-            "Jobs": sum(
-                participant["institution"] == member["id"]
-                for job in snapshot.jobs
-                for participant in job["participants"]
+@st.fragment(run_every=LIVE_S)
+def _live() -> None:
+    """The part that moves while a job runs, read and drawn anew by itself."""
+    with partly():
+        jobs = running(Reader.now().jobs_now())
+        if not jobs:
+            put(notice("No job is running.", "What starts shows here by itself.", symbol="bedtime"))
+            return
+        put(_job(jobs[0]))
+        if len(jobs) > 1:
+            waiting = ", ".join(str(job["job"]) for job in jobs[1:])
+            put(small(f"After it, in this order: {waiting}."))
+
+
+def _job(job: Json) -> Html:
+    rounds, done, state = int(job["rounds"]), int(job["done"]), str(job["state"])
+    now = "" if job["round"] is None else f"round {job['round']} of {rounds}"
+    again = f", attempt {job['attempt']}" if (job["attempt"] or 1) > 1 else ""
+    share = 100 * done / max(1, rounds)
+    parts = [
+        f'<section class="mp-job" aria-label="{html(job["job"])}"><header>'
+        f"<b>{html(job['job'])}</b>{state_chip(state)}<span>{html(now + again)}</span>"
+        f"<small>task {html(job['task'])}, epsilon up to {html(job['epsilon'])}</small></header>"
+        f'<div class="mp-bar" role="progressbar" aria-valuemin="0" aria-valuemax="{rounds}" '
+        f'aria-valuenow="{done}" aria-label="rounds done"><div style="width:{share:.1f}%"></div>'
+        f"</div>{small(f'{done} of {rounds} rounds done.')}"
+    ]
+    if job["reason"] or state not in ("running", "submitted"):
+        parts.append(
+            notice(STATES.get(state, state), str(job["reason"]), Tone.WARN, "hourglass_top")
+        )
+    if job["phase"]:
+        parts.append(_steps(str(job["phase"]), job["phase_ends"]))
+    parts.append(_hospitals(job))
+    return Html("".join(parts) + "</section>")
+
+
+def _steps(phase: str, ends: int | None) -> Html:
+    place = _PHASES.index(phase) if phase in _PHASES else len(_PHASES)
+    steps = []
+    for number, name in enumerate(_PHASES):
+        kind, symbol = ("", "radio_button_unchecked")
+        if number < place:
+            kind, symbol = (' class="mp-past"', "check_circle")
+        elif number == place:
+            kind, symbol = (' class="mp-now" aria-current="step"', "progress_activity")
+        steps.append(f"<li{kind}>{icon(symbol)}{html(name)}</li>")
+    rest = ""
+    if ends is not None and phase in _DOING:
+        seconds = ends - time.time()
+        rest = small(
+            f"{_DOING[phase].capitalize()}: at most {left(seconds)} left, then whoever has not "
+            "answered counts as absent."
+            if seconds > -_GRACE_S
+            else "This phase's time is over. If this stays, its coordinator is not running: start "
+            "`consortium coordinator`, or the demo again."
+        )
+    return Html(f'<ol class="mp-steps">{"".join(steps)}</ol>{rest}')
+
+
+def _hospitals(job: Json) -> Html:
+    states, absent = job["institutions"], job["absent"]
+    cards = []
+    for name in job["participants"]:
+        before = f"{small(f'last attempt: {absent[name]}')}" if name in absent else ""
+        cards.append(
+            f"<div><b>{html(name)}</b>{_doing(states.get(name, ''), job['phase'])}{before}</div>"
+        )
+    return Html(f'<div class="mp-hospitals">{"".join(cards)}</div>')
+
+
+def _doing(state: str, phase: str) -> Html:
+    if state == "asked":
+        return chip(_DOING.get(phase, phase), Tone.BUSY)
+    if state == "answered":
+        return chip(_DONE.get(phase, "answered"), Tone.GOOD)
+    if state in _STATES:
+        return chip(*_STATES[state])
+    return chip(state, Tone.WARN) if state else chip("not asked yet", Tone.QUIET)
+
+
+def _row(job: Json) -> tuple[Cell, ...]:
+    name = str(job["job"])
+    return (
+        link(name, f"/models?job={name}"),
+        job["task"],
+        state_chip(job["state"]),
+        f"{job['done']} of {job['rounds']}",
+        len(job["participants"]),
+        str(job["epsilon"]),
+        mono(job["model"], 12) if job["model"] else None,
+    )
+
+
+def attention(reader: Reader) -> Iterator[tuple[str, Html | str, Tone, str]]:
+    """What somebody should look at, from the membership and the newest jobs."""
+    for proposed in reader.membership["proposed"]:
+        yield (
+            "A change of the membership waits for approvals.",
+            joined(
+                f"{count(len(proposed['approved']), 'approval')} so far, "
+                f"{reader.membership['quorum']} are needed. ",
+                link("See Institutions", "/institutions"),
             ),
-            "Credits": sum(credits_of(result, member["id"]) for result in results),
-            "Record key": short(member["keys"]["record"]["public"]),
-        }
-        for member in snapshot.members
-    )
+            Tone.WARN,
+            "how_to_vote",
+        )
+    for conflict in reader.conflicts:
+        yield (
+            "One key signed twice.",
+            f"A member's key co-signed block {conflict['height']:,} a second time: its agent runs "
+            "twice, or somebody else has its key. Both agents stop by themselves.",
+            Tone.BAD,
+            "content_copy",
+        )
+    for job in reader.jobs()[:NEWEST_JOBS]:
+        yield from _of_job(job)
+
+
+def _of_job(job: Json) -> Iterator[tuple[str, Html | str, Tone, str]]:
+    name = str(job["job"])
+    why = link("See Contributors for whose and why", f"/contributors?job={name}")
+    if job["state"] in ("paused", "waiting", "reconnecting"):
+        yield (f"{name} is {job['state']}.", f"{job['reason']}. {STATES[job['state']]}", Tone.WARN,
+               "pause_circle")  # fmt: skip
+    if job["state"] == "stopped":
+        yield (f"{name} was stopped", f"after {job['done']} of {count(job['rounds'], 'round')}.",
+               Tone.WARN, "stop_circle")  # fmt: skip
+    troubles = [
+        count(job["rejected"], "proof") + " rejected" if job["rejected"] else "",
+        count(job["absences"], "answer") + " missing" if job["absences"] else "",
+        count(job["void"], "round") + " void, so that the model stayed as it was"
+        if job["void"] else "",
+        count(job["repeated"], "attempt") + " repeated, for too few took part"
+        if job["repeated"] else "",
+    ]  # fmt: skip
+    if said := ", ".join(filter(None, troubles)):
+        tone = Tone.QUIET if job["state"] in ENDED else Tone.WARN
+        yield f"{name}:", joined(f"{said}. ", why), tone, "rule"
