@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -84,6 +84,7 @@ def _serve_ledger(
             changes=changes, requests_per_minute=per_minute,
         )  # fmt: skip
         server = _Server(_config(app), url)
+        threading.Thread(target=_read_ahead, args=(app,), name="read ahead", daemon=True).start()
         # Whoever supervises it starts server and database again.
         with sequencing.running(), _until(_database_gone(store), server, _WATCH_S) as lost:
             server.run(sockets=[listening])
@@ -91,6 +92,11 @@ def _serve_ledger(
         raise DatabaseUnreachable(
             "the database has not answered any more", "see HOME/postgres.log, then start again"
         )
+
+
+def _read_ahead(app: FastAPI) -> None:
+    with suppress(DBAPIError):  # whoever asks next reads on
+        app.state.standing.read_ahead()
 
 
 # before the genesis

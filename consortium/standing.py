@@ -116,6 +116,11 @@ class Standing:
         self._past = -1
         self._jobs: dict[str, JobStanding] = {}
 
+    def read_ahead(self) -> None:
+        """Reads what there is before somebody asks: a long ledger takes seconds, once."""
+        with self.jobs():
+            pass
+
     @contextmanager
     def jobs(self) -> Iterator[Mapping[str, JobStanding]]:
         """All jobs by name, oldest first, up to the newest block; unmoved inside the context."""

@@ -78,7 +78,7 @@ def opened(export: Path) -> Iterator[Path]:
     Raises:
         ExportInvalid: if the archive is not of the form that `archive` gives.
     """
-    if export.is_dir():
+    if not export.is_file():
         yield export
         return
     with export.open("rb") as file, TemporaryDirectory(prefix="medpole-export-") as scratch:

@@ -19,6 +19,8 @@ from ledger.errors import CanonicalInvalid
 _LARGEST = 2**53 - 1
 # First bytes of UTF-8 for U+D000 and above.
 _UNUSUAL = re.compile(rb"[\xed-\xff]")
+# Where an integer may stand that is beyond 2**53 - 1, or what looks like one in a text.
+_LONG = re.compile(rb"(?:^|[\[:,])-?[0-9]{16}")
 _writer = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False
 )
@@ -49,7 +51,7 @@ def loads(data: bytes) -> Any:
             duplicate key.
     """
     try:
-        value = _reader.decode(data.decode())
+        value = (_exact if _LONG.search(data) else _reader).decode(data.decode())
         again = _writer.encode(value).encode() if _is_usual(data) else dumps(value)
     except (ValueError, RecursionError):
         _refuse("bytes that are not JSON")
@@ -73,12 +75,13 @@ def _refuse(text: str) -> NoReturn:
 
 
 def _integer(text: str) -> int:
-    if len(text) > 15 and abs(int(text[:20])) > _LARGEST:
+    if abs(int(text[:20])) > _LARGEST:
         _refuse("an integer beyond 2**53 - 1")
     return int(text)
 
 
-_reader = json.JSONDecoder(parse_float=_refuse, parse_constant=_refuse, parse_int=_integer)
+_reader = json.JSONDecoder(parse_float=_refuse, parse_constant=_refuse)
+_exact = json.JSONDecoder(parse_float=_refuse, parse_constant=_refuse, parse_int=_integer)
 
 
 def _check(value: Any) -> None:

@@ -36,13 +36,15 @@ class Proved:
     members: int
 
 
-def prove(copy: LedgerCopy, index: int) -> str:
+def prove(copy: LedgerCopy, index: int, final: int | None = None) -> str:
     """The proof file of one entry, under the newest final checkpoint.
+
+    ``final`` is its height, where that is known: finding out costs as much as the proof.
 
     Raises:
         LedgerMissing: if there is no such entry in a final block.
     """
-    height = final_height(copy)
+    height = final_height(copy) if final is None else final
     found = copy.leaf(index) if height >= 0 else None
     if found is None or found[0] > height:
         raise LedgerMissing(

@@ -55,6 +55,7 @@ entries = Table(
     Index("entries_height_idx", "height"),
     Index("entries_institution_type_idx", "institution", "type", "idx"),
     Index("entries_leaf_hash_idx", "leaf_hash"),
+    Index("entries_job_idx_idx", "job", "idx"),
 )
 
 # UNIQUE prev besides the primary key: without both, concurrent writers fork the chain.

@@ -58,11 +58,17 @@ _MEMBER_HEADS = text(
 
 @dataclass(frozen=True)
 class Head:
-    """The newest block, and how many institutions have co-signed it."""
+    """The newest block, and how many of the members in force at it have co-signed it."""
 
     header: Header
+    checkpoint: Checkpoint
     cosigned: int
-    quorum: int
+    membership: Membership
+
+    @property
+    def quorum(self) -> int:
+        """How many have to."""
+        return self.membership.quorum
 
     @property
     def final(self) -> bool:
@@ -321,7 +327,7 @@ class LedgerStore:
         """
         chain = self.chain()
         count = len(self.cosignatures(chain.header.height))
-        return Head(chain.header, count, chain.membership.quorum)
+        return Head(chain.header, chain.checkpoint, count, chain.membership)
 
     def final_height(self) -> int:
         """Height of the newest final block, -1 before the genesis is final."""

@@ -3,17 +3,22 @@
 `demo_home` is a demo that ran once for the whole test run (`recorded_demo`).
 """
 
+import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from recorded_demo import copy_of, recorded, recording_folder
+from recorded_demo import copy_of, recorded, recording_folder, report_of
 
 _RUN = "MEDPOLE_TEST_RUN"
-_LONG = ("test_demo.py", "test_lying.py", "test_compose.py", "test_e2e.py", "test_faults.py")
+_LONG = (
+    "test_demo.py", "test_lying.py", "test_walk.py", "test_compose.py", "test_e2e.py",
+    "test_faults.py",
+)  # fmt: skip
 
 
 @pytest.hookimpl(trylast=True)
@@ -47,6 +52,13 @@ def demo_home() -> Iterator[Path]:
     home = copy_of(recorded(os.environ[_RUN]))
     yield home
     shutil.rmtree(home.parent, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def demo_report() -> dict[str, Any]:
+    """What that demo reported."""
+    recorded(os.environ[_RUN])
+    return dict(json.loads(report_of(os.environ[_RUN]).read_text()))
 
 
 def pytest_configure() -> None:

@@ -29,6 +29,11 @@ def recording_folder(run: str) -> Path:
     return fast_folder() / f"medpole-recorded-{run}"
 
 
+def report_of(run: str) -> Path:
+    """What the recorded demo reported, once it is recorded."""
+    return recording_folder(run) / "report.json"
+
+
 def recorded(run: str) -> Path:
     """The home of the run's demo, made if it is not there yet; not to be opened, but copied."""
     folder = recording_folder(run)
@@ -38,7 +43,8 @@ def recorded(run: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "done").exists():
             shutil.rmtree(home, ignore_errors=True)
-            command = [str(CONSORTIUM), "demo", "--home", str(home), *OPTIONS]
+            report = str(report_of(run))
+            command = [str(CONSORTIUM), "demo", "--home", str(home), "--report", report, *OPTIONS]
             done = subprocess.run(command, capture_output=True, text=True, timeout=300)
             assert done.returncode == 0, done.stderr
             (folder / "done").touch()

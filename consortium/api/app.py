@@ -70,6 +70,7 @@ def create_app(
         read_oidc(home) if home else None, limits,
     )  # fmt: skip
     allowed, standing = Permissions(callers), Standing(store.listing)
+    app.state.standing = standing
     live = LiveState(home).read if home else dict
 
     @app.get("/v1/me", dependencies=[Depends(allowed.everyone)], tags=["operations"])

@@ -112,10 +112,10 @@ def ledger_router(
     )  # fmt: skip
     def proof(index: Index, request: Request) -> Response:
         """The file that proves one record to a third party (C2SP tlog-proof)."""
-        # One more read than in the CLI: a newer block makes another proof, of the same record.
-        tag = f"{index}-{store.final_height()}"
+        final = store.final_height()  # a newer block makes another proof, of the same record
         with store.snapshot() as snapshot:
-            text = prove(snapshot, index)
+            text = prove(snapshot, index, final)
+        tag = f"{index}-{final}"
         return tagged(request, tag, lambda: Response(text, media_type="text/plain"), final=False)
 
     @router.get("/search", dependencies=anyone)
@@ -200,9 +200,9 @@ def head_of(store: LedgerStore) -> Head:
     header = newest.header
     return Head(
         ledger=header.ledger, height=header.height, hash=header.hash, entries=header.size,
-        records=header.size - header.height, checkpoint=store.checkpoint(header.height).text(),
+        records=header.size - header.height, checkpoint=newest.checkpoint.text(),
         time=header.time, cosigned=newest.cosigned, quorum=newest.quorum,
-        members=len(store.chain().membership.members), final=newest.final,
+        members=len(newest.membership.members), final=newest.final,
     )  # fmt: skip
 
 

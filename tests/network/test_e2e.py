@@ -1,6 +1,8 @@
 """Everything of the demo over a real network, each part a process of its own with its own keys.
 
-Three rounds in the suite; `make e2e` runs ten (``E2E_ROUNDS``).
+Each side on a host of its own where the machine has network namespaces. Three rounds; `make e2e`
+runs ten (``E2E_ROUNDS``). `make test` leaves it to its parts: the compose files' job, the faults,
+joining by tokens.
 """
 
 import json
@@ -11,6 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from agent_checks import (
+    each_hospital_s_test_results_come_onto_the_ledger,
+    hospitals_listen_nowhere_but_on_their_own_loopback,
+    what_the_agents_log_says_no_more_than_codes,
+)
 from deployment import (
     COORDINATOR,
     HEART,
@@ -46,6 +53,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         yield made
 
 
+@pytest.mark.slow
 def test_everything_over_a_network(network: Deployment, tmp_path: Path) -> None:
     """One test, in this order: its parts build on each other, and on one deployment."""
     a_job_over_the_network_ends_in_a_verified_ledger(network, tmp_path)
@@ -71,28 +79,6 @@ def a_job_over_the_network_ends_in_a_verified_ledger(network: Deployment, tmp_pa
         [cohort] = hospital.json("budget")
         [spent] = cohort["jobs"]
         assert (spent["rounds_charged"], spent["rounds_reserved"]) == (ROUNDS, 0)
-
-
-def each_hospital_s_test_results_come_onto_the_ledger(network: Deployment) -> None:
-    """By the agents themselves, once the job's end is final."""
-    for hospital in network.hospitals.values():
-        until(
-            lambda h=hospital: h.json("evaluation", "list")[0]["state"] == "on the ledger", 30,
-            "the evaluation is on the ledger",
-        )  # fmt: skip
-
-
-def hospitals_listen_nowhere_but_on_their_own_loopback(network: Deployment) -> None:
-    for hospital in network.hospitals.values():
-        assert listening(hospital.agent.pid) <= {"127.0.0.1"}
-
-
-def what_the_agents_log_says_no_more_than_codes(network: Deployment) -> None:
-    for hospital in network.hospitals.values():
-        for line in hospital.agent.text().splitlines():
-            entry = json.loads(line)
-            assert set(entry) <= {"time", "level", "part", "what", "error"}
-            assert "Traceback" not in entry["what"]
 
 
 def the_portal_s_api_answers_an_institution(network: Deployment) -> None:
@@ -168,23 +154,3 @@ def approve_everywhere(network: Deployment, change: str) -> None:
             20, "the change has come",
         )  # fmt: skip
         hospital.run("members", "approve", change, "--as", "Dr. Ada Example")
-
-
-def listening(pid: int) -> set[str]:
-    """Addresses on which this very process listens."""
-    own = set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            target = os.readlink(descriptor)
-        except OSError:
-            continue
-        if target.startswith("socket:["):
-            own.add(target[8:-1])
-    found = set()
-    for name in ("tcp", "tcp6"):
-        for row in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
-            cells = row.split()
-            if cells[3] == "0A" and cells[9] in own:
-                raw = bytes.fromhex(cells[1].rsplit(":", 1)[0])
-                found.add(".".join(str(b) for b in reversed(raw)) if len(raw) == 4 else cells[1])
-    return found

@@ -8,6 +8,11 @@ from collections.abc import Callable, Iterator
 
 import fault_kinds as kinds
 import pytest
+from agent_checks import (
+    each_hospital_s_test_results_come_onto_the_ledger,
+    hospitals_listen_nowhere_but_on_their_own_loopback,
+    what_the_agents_log_says_no_more_than_codes,
+)
 from faults import Faulty, faulty
 
 KINDS: list[Callable[[Faulty], None]] = [
@@ -37,6 +42,10 @@ def site() -> Iterator[Faulty]:
 @pytest.mark.timeout(900)
 def test_every_kind_of_fault(site: Faulty, subtests: pytest.Subtests) -> None:
     play(site, subtests, KINDS)
+    # After jobs with every kind of fault in them.
+    each_hospital_s_test_results_come_onto_the_ledger(site.made)
+    hospitals_listen_nowhere_but_on_their_own_loopback(site.made)
+    what_the_agents_log_says_no_more_than_codes(site.made)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Indexes: what an institution co-signed last, and which leaf has a hash that begins like this."""
+"""Indexes: what an institution co-signed last, leaves by the hash, a job's records in order."""
 
 from alembic import op
 
@@ -9,6 +9,7 @@ depends_on = None
 
 _INDEXES = """
 CREATE INDEX entries_leaf_hash_idx ON entries (leaf_hash);
+CREATE INDEX entries_job_idx_idx ON entries (job, idx);
 CREATE INDEX cosignatures_institution_height_idx ON cosignatures (institution, height);
 """
 
