@@ -3,16 +3,19 @@
 A report for people, to the minute: it decides nothing.
 """
 
+import logging
 import re
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from consortium.errors import StateFailed
 from consortium.network import transaction
 
 GRAIN_S = 60
 _AGENT = re.compile(r"medpole-agent/([0-9A-Za-z.+-]{1,40})(?: |$)")
+log = logging.getLogger("medpole.api")
 
 
 class LastSeen:
@@ -24,19 +27,25 @@ class LastSeen:
         self._noted: dict[str, tuple[int, str | None]] = {}
 
     def note(self, institution: str, user_agent: str) -> None:
-        """An institution asked; stored once a minute at most, or when its version changed."""
+        """An institution asked; stored once a minute at most, or when its version changed.
+
+        A disk that does not take it stops nobody.
+        """
         found = _AGENT.match(user_agent)
         seen = (int(self._clock()) // GRAIN_S * GRAIN_S, found[1] if found else None)
         with self._lock:
             if self._noted.get(institution) == seen:
                 return
             self._noted[institution] = seen
-        with transaction(self._home) as connection:
-            connection.execute(
-                "INSERT INTO last_seen VALUES (?, ?, ?) ON CONFLICT (institution) DO UPDATE "
-                "SET time = excluded.time, version = excluded.version",
-                (institution, *seen),
-            )
+        try:
+            with transaction(self._home) as connection:
+                connection.execute(
+                    "INSERT INTO last_seen VALUES (?, ?, ?) ON CONFLICT (institution) DO UPDATE "
+                    "SET time = excluded.time, version = excluded.version",
+                    (institution, *seen),
+                )
+        except StateFailed as error:
+            log.warning("when institutions were seen is not kept: %s", error.what)
 
     def all(self) -> dict[str, tuple[int, str | None]]:
         """Time (seconds since 1970) and version, by institution."""

@@ -101,7 +101,8 @@ def _title(task: str) -> str:
 def _averaged(job: JobStanding) -> str:
     end, first = job.end, job.contract.average_from
     if end is not None and end.record.rounds >= first:
-        return f"The model is the mean of the models of rounds {first} to {end.record.rounds}."
+        but = "; those that left it unchanged do not count" if job.void else ""
+        return f"The model is the mean of the models of rounds {first} to {end.record.rounds}{but}."
     return "It was stopped early: the model is the newest there was."
 
 

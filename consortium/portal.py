@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from ipaddress import ip_address
@@ -98,9 +98,10 @@ def portal_of(
 
     code, token = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
     here = is_loopback(host)
-    app = create_app(store, local.content, local.models, token if here else None, home=local.path)
+    app = create_app(store, local.content, local.models, token, home=local.path)
     door = {"MEDPOLE_PORTAL_CODE": code, "MEDPOLE_PORTAL_TOKEN": token} if here else {}
     with _loopback_api(app) as url, _pages(host, port, {"MEDPOLE_API_URL": url, **door}) as child:
+        _look_once(url, token)
         _wait_healthy(child, host, port)
         site = f"http://{host}:{port}"
         yield OpenPortal(f"{site}/sign-in?code={code}" if here else site, child)
@@ -216,6 +217,16 @@ def _pages(host: str, port: int, given: Mapping[str, str]) -> Iterator["subproce
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+
+
+def _look_once(url: str, token: str) -> None:
+    """Has the API sum up the whole ledger, for which else the first page would wait."""
+    import httpx
+
+    with httpx.Client(base_url=url, trust_env=False, timeout=START_TIMEOUT_S) as client:
+        for path in ("/v1/jobs", "/v1/privacy"):
+            with suppress(httpx.TransportError):  # the pages will say what is wrong
+                client.get(path, params={"limit": 1}, headers={"Authorization": f"Bearer {token}"})
 
 
 def _wait_healthy(child: "subprocess.Popen[bytes]", host: str, port: int) -> None:

@@ -104,7 +104,10 @@ class JobStanding:
             self._account(result.learner).bonus += result.bonus
 
     def _account(self, institution: str) -> Account:
-        return self.accounts.setdefault(institution, Account())
+        account = self.accounts.get(institution)
+        if account is None:
+            account = self.accounts[institution] = Account()
+        return account
 
 
 class Standing:
@@ -142,7 +145,7 @@ class Standing:
         types = ("job", "result", "job-end")
         while found := self._listing.entries(types, past=self._past, limit=_AT_ONCE):
             for listed in found:
-                record = listed.entry.record
+                record = listed.entry.stored
                 place = listed.index, listed.height, listed.time
                 if isinstance(record, Job):
                     self._jobs[record.job] = JobStanding(Placed(record, *place))

@@ -98,9 +98,10 @@ class Evaluations:
         return self._view.replica.learned(self._folder.institution, evaluated=False)
 
     def _evaluate(self, job: str) -> None:
+        contract, policy = self._allowed(job)  # also what is kept: it may not have left yet
         release = self._releases.of(job)
         if release is None:
-            release = self._release(job)
+            release = self._release(contract, policy)
             log.info("evaluation of %s: released", job)
         self._api.submit(self._signed(release.evaluation).data)
 
@@ -115,22 +116,26 @@ class Evaluations:
         except AgentError:
             return None
 
-    def _release(self, name: str) -> Release:
-        from consortium.rounds.replay import released_model
-
-        view = self._view
-        job = next(job for job in view.jobs() if job.job == name)
+    def _allowed(self, name: str) -> tuple[Job, Policy]:
+        """A job whose results may leave, and the policy that lets them."""
+        job = next(job for job in self._view.jobs() if job.job == name)
         policy = Policy.read(self._folder.path / "policy.json")
         policy.check_evaluation(job)
         Decisions(self._folder.path / "decisions.sqlite").check_not_refused(job)
-        stopped = view.replica.stopped(self._folder.keys[Role.COSIGN].public.key_id)
+        stopped = self._view.replica.stopped(self._folder.keys[Role.COSIGN].public.key_id)
         if stopped is not None:
             raise MemberStopped(
                 stopped, "rotate this hospital's keys: `hospital-agent keys rotate`"
             )
+        return job, policy
+
+    def _release(self, job: Job, policy: Policy) -> Release:
+        from consortium.rounds.replay import released_model
+
+        view = self._view
         cohort = Cohort.open(self._folder, job.task)
         self._releases.check_room(cohort.id, policy.evaluation_limit)
-        model = released_model(view, job, view.results(name))
+        model = released_model(view, job, view.results(job.job))
         exact = evaluate(cohort, job, self._folder.institution, model)
         record = through_the_gate(exact, job, model_hash(model), self._folder.institution)
         # Kept before it leaves, and counted.

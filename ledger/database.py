@@ -51,6 +51,12 @@ from migrations.roles import (
 )
 
 CONNECT_TIMEOUT_S = 5
+_LINK: Mapping[str, int] = {
+    "connect_timeout": CONNECT_TIMEOUT_S, "keepalives_idle": 10, "keepalives_interval": 5,
+    "keepalives_count": 3, "tcp_user_timeout": 25_000,
+}  # fmt: skip
+"""A server whose machine is gone is given up after half a minute, not after a quarter of an hour;
+what the URL says counts."""
 POOL_SIZE = 10
 MIGRATION_PATIENCE_S = 60
 _OLDEST_VERSION = 150000
@@ -373,7 +379,7 @@ def _password(variable: str) -> str:
 
 @contextmanager
 def _checked_engine(url: URL, variable: str = _APPLICATION_URL) -> Iterator[Engine]:
-    timeout = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_S}
+    link = {name: value for name, value in _LINK.items() if name not in url.query}
     engine = create_engine(
         url,
         pool_pre_ping=True,
@@ -381,7 +387,7 @@ def _checked_engine(url: URL, variable: str = _APPLICATION_URL) -> Iterator[Engi
         max_overflow=0,
         isolation_level="READ COMMITTED",
         hide_parameters=True,  # record bodies stay out of exceptions and logs
-        connect_args={"application_name": "medpole", **timeout},
+        connect_args={"application_name": "medpole", **link},
     )
     try:
         try:

@@ -13,7 +13,7 @@ from ledger import canonical
 from ledger.errors import RecordInvalid, SignatureInvalid
 from ledger.keys import PublicKey, SecretKey
 from ledger.merkle import leaf_hash
-from ledger.records import Record, parse_record
+from ledger.records import Record, parse_record, stored_record
 
 _DOMAIN = b"medpole/record/v1\n"
 
@@ -49,8 +49,12 @@ class Entry:
     def body(self) -> bytes:
         """The canonical bytes of the body; those that were signed, once `verify` has passed."""
         self._content  # noqa: B018 (raises for what is no entry)
-        # Signatures of the form that `verify` wants hold no such text.
-        return self.data[len(b'{"body":') : self.data.rindex(b',"signatures":')]
+        return _body(self.data)
+
+    @property
+    def stored(self) -> Record:
+        """The record, where this is an entry of one's own database."""
+        return stored_record(_body(self.data))
 
     def names_type(self, *types: str) -> bool:
         """Whether the entry may be of one of these types: without parsing, never a false no."""
@@ -81,6 +85,11 @@ class Entry:
         message = _DOMAIN + self.body
         for key, value in zip(keys, values, strict=True):
             key.verify(value, message)
+
+
+def _body(data: bytes) -> bytes:
+    # Signatures of the form that `verify` wants hold no such text.
+    return data[len(b'{"body":') : data.rindex(b',"signatures":')]
 
 
 def naming_type(entries: Sequence[Entry], *types: str) -> list[Entry]:

@@ -39,6 +39,8 @@ from ledger.records import Approval, Change, Erasure, Evaluation
 from ledger.sequencer import genesis_block, next_block
 from ledger.snapshot import Snapshot
 
+MOST_CONFLICTS = 10
+"""Second cosignatures that are kept of one member on one block, and shown of one member in all."""
 _SEQUENCER = 0x6D656470  # "medp": the advisory lock that every sequencer takes
 _SUBMITTED = (Change, Approval, Erasure, Evaluation)
 # One step in the index for each institution, however many blocks it co-signed.
@@ -262,7 +264,7 @@ class LedgerStore:
             verify_cosignature(line, name, member.key(Role.COSIGN), found.checkpoint)
             first = connection.execute(kept).rowcount == 1
             conflict = not first and line not in rows.read_cosignatures(connection, height)
-            if conflict:
+            if conflict and len(_conflicts(connection, height, name)) < MOST_CONFLICTS:
                 connection.execute(insert(schema.conflicts).values(values).on_conflict_do_nothing())
             if first:
                 notify(connection, Happened.COSIGNED)
@@ -302,6 +304,18 @@ class LedgerStore:
         with self._engine.connect() as connection:
             found = connection.execute(query.order_by(schema.conflicts.c.height)).all()
         return [(int(h), str(line)) for h, line in found]
+
+    def newest_conflicts(self) -> list[tuple[int, str]]:
+        """Of each institution the newest of them: nobody's many hide another's."""
+        table = schema.conflicts.c
+        newest = func.row_number().over(
+            partition_by=table.institution, order_by=(table.height.desc(), table.line)
+        )
+        found = select(table.height, table.line, newest.label("place")).subquery()
+        query = select(found.c.height, found.c.line).where(found.c.place <= MOST_CONFLICTS)
+        with self._engine.connect() as connection:
+            shown = connection.execute(query.order_by(found.c.height, found.c.line)).all()
+        return [(int(height), str(line)) for height, line in shown]
 
     # reading
 
@@ -516,6 +530,12 @@ class LedgerStore:
 
 def _lock_sequence(connection: Connection) -> None:
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SEQUENCER})
+
+
+def _conflicts(connection: Connection, height: int, name: str) -> list[str]:
+    table = schema.conflicts.c
+    query = select(table.line).where(table.height == height, table.institution == name)
+    return [str(line) for line in connection.execute(query).scalars()]
 
 
 def _no_block(height: int) -> LedgerMissing:

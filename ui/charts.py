@@ -42,7 +42,8 @@ def score_chart(proofs: pd.DataFrame, hospitals: Sequence[str]) -> alt.LayerChar
     lines, points = _nested(scored.replace({"outcome": {LEARNER: OTHER}}), hospitals, x, y, colour)
     learners = alt.Chart(scored[scored["outcome"] == LEARNER])
     # On top of all, and hollow: no equal score hides who the learner was.
-    ring = learners.mark_point(size=1200, strokeWidth=2.5, filled=False, opacity=1).encode(
+    size = 1200 if _opacity(scored) else 120
+    ring = learners.mark_point(size=size, strokeWidth=2.5, filled=False, opacity=1).encode(
         x=x, y=y, color=colour, shape=shape, tooltip=tooltip
     )
     marked = [point.encode(shape=shape, tooltip=tooltip) for point in points]

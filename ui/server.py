@@ -44,7 +44,7 @@ _SETTINGS = {
     "server.enableAgentApi": False,
     "server.maxUploadSize": 1,  # nothing is uploaded here
     "browser.gatherUsageStats": False,
-    "client.toolbarMode": "minimal",
+    "client.toolbarMode": "viewer",
     "client.showErrorDetails": "none",  # a traceback is not for the page
     "client.showErrorLinks": False,
     "logger.level": "error",

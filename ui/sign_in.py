@@ -133,7 +133,7 @@ Here is what their ledger says.</p>%s
  spellcheck="false" required autofocus placeholder="mpa_…">
 <button type="submit">Sign in</button></form>
 <p class="hint">No token? The consortium's admin issues one, with your name and your role:</p>
-<code>consortium token issue --name "Ada Byron" --role auditor</code>%s
+<code>consortium token issue "Ada Byron" --role auditor</code>%s
 <p class="hint">Signed in already in this browser? <a href="/">Open the portal</a></p>"""
 _LOCAL = """<p class="hint">Did you start this portal on this machine? Open the address that its
 terminal shows: it signs you in.</p>"""

@@ -92,6 +92,7 @@ class Callers:
             request.state.caller = caller
             if self._limits is not None:
                 self._limits.caller(caller)
+                request.state.over = self._limits.begin(caller)
             if self._seen is not None and caller.role is Role.INSTITUTION:
                 self._seen.note(caller.name, user_agent)
             if caller.role not in roles:

@@ -66,7 +66,7 @@ def _from(
 
 
 def _of(listed: Listed) -> list[Contribution]:
-    result = listed.entry.record
+    result = listed.entry.stored
     assert isinstance(result, Result)
     return [
         Contribution(

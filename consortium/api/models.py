@@ -68,10 +68,10 @@ def models_router(
                 raise ContentMissing(
                     f"no job released the model {model[:16]}", "see /v1/models for those released"
                 )
-            name = found[-1].contract.job
-            listed = store.listing.entries(("evaluation",), name, limit=None)
-            said = [r for one in listed if isinstance(r := one.entry.record, Evaluation)]
-            text = model_card(store.chain().ledger, found[-1], said)
+        job = found[-1]  # over, so it changes no more
+        listed = store.listing.entries(("evaluation",), job.contract.job, limit=None)
+        said = [r for one in listed if isinstance(r := one.entry.record, Evaluation)]
+        text = model_card(store.chain().ledger, job, said)
         return Response(text, media_type="text/markdown")
 
     @router.get(

@@ -32,6 +32,7 @@ FRESH_S, STALE_S = 300.0, 3600.0
 """Keys are fetched anew after the first; while the issuer is away they hold until the second."""
 _UNKNOWN_EVERY_S, _RETRY_EVERY_S = 60.0, 10.0
 _TIMEOUT_S, _WAIT_S = 5.0, 1.0
+_MOST_WAITING = 4  # of the threads that answer everybody, while an issuer hangs
 _MOST_BYTES = 262_144
 _LONGEST_NAME = 200
 _UNUSABLE = (
@@ -153,6 +154,7 @@ class IssuerKeys:
     def __init__(self, issuer: str, clock: Callable[[], float]) -> None:
         self._issuer, self._clock = issuer, clock
         self._lock = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
         self._keys: dict[str | None, Key] = {}
         self._fetched = self._asked = float("-inf")
 
@@ -163,10 +165,10 @@ class IssuerKeys:
             TokenInvalid: if the issuer has no such key.
             IssuerUnreachable: if it does not say.
         """
-        if self._age() > FRESH_S:
-            self._ask(_RETRY_EVERY_S)
+        if self._age() > FRESH_S:  # while they hold, nobody waits for another's fetch
+            self._ask(_RETRY_EVERY_S, 0 if id in self._keys and self._age() <= STALE_S else _WAIT_S)
         elif id not in self._keys:
-            self._ask(_UNKNOWN_EVERY_S)
+            self._ask(_UNKNOWN_EVERY_S, _WAIT_S)
         if self._age() > STALE_S:
             raise IssuerUnreachable(
                 "the provider that vouches for this token does not answer",
@@ -201,10 +203,17 @@ class IssuerKeys:
     def _age(self) -> float:
         return self._clock() - self._fetched
 
-    def _ask(self, every: float) -> None:
+    def _ask(self, every: float, wait_s: float) -> None:
         """Fetches them, if the last try is so long ago; one at a time, nobody waits for long."""
-        if not self._lock.acquire(timeout=_WAIT_S):
+        if not self._waiting.acquire(blocking=False):
             return
+        try:
+            if self._lock.acquire(timeout=wait_s):
+                self._fetch_once(every)
+        finally:
+            self._waiting.release()
+
+    def _fetch_once(self, every: float) -> None:
         try:
             if (now := self._clock()) >= self._asked + every:
                 self._asked = now

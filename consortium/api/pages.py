@@ -40,9 +40,17 @@ def page_of(found: Sequence[T], limit: int, cursor: Callable[[T], str]) -> Page[
 
 
 def page_of_all(found: Sequence[T], limit: int, cursor: str | None, order: Order) -> Page[T]:
-    """A page out of a list that is short enough to be in memory; the cursor is a position."""
-    ordered = found if order is Order.OLDEST else found[::-1]
-    first = past(cursor) or 0
-    items = list(ordered[first : first + limit])
-    more = first + limit < len(ordered)
-    return Page[T](items=items, next=str(first + limit) if more else None)
+    """A page out of a list that is short enough to be in memory; the cursor is a position.
+
+    Positions count from the oldest, whichever end the list is read from: what comes moves none.
+    """
+    place = past(cursor)
+    if order is Order.NEWEST:
+        end = len(found) if place is None else min(place, len(found))
+        first = max(0, end - limit)
+        return Page[T](items=list(found[first:end])[::-1], next=str(first) if first else None)
+    first = place or 0
+    more = first + limit < len(found)
+    return Page[T](
+        items=list(found[first : first + limit]), next=str(first + limit) if more else None
+    )

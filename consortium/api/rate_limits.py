@@ -10,14 +10,16 @@ So memory is bounded by those who have asked within the last minute, and by `_MO
 | a person | name and role | N |
 | who shows no token that holds | address, of IPv6 its /64 | N / 10 |
 
-A token that holds is never refused for what others at its address did: tokens are 256 random bits
-or signatures, which no rate lets anybody guess; what is limited is the work and the noise.
+A token that holds is never refused for what others at its address did, where one is asked for:
+tokens are 256 random bits or signatures, which no rate lets anybody guess; what is limited is the
+work and the noise. Streams and long waits are few requests and many open connections: so it is
+limited too how many of a caller's are under way at once.
 """
 
 import math
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 
@@ -28,7 +30,10 @@ from consortium.api.problems import too_many
 from consortium.errors import TooManyRequests
 
 REQUESTS_PER_MINUTE = 600
+MOST_AT_ONCE = 50
+"""Requests of a person that may be under way; of an institution 20 times as many."""
 _INSTITUTIONS, _STRANGERS = 20, 0.1
+_WITHOUT_TOKEN = frozenset({"/v1/genesis", "/v1/genesis/signatures", "/v1/health", "/v1/ready"})
 _MINUTE_S = 60.0
 _MOST = 10_000
 
@@ -68,6 +73,8 @@ class RateLimits:
         self._people = Buckets(per_minute, clock)
         self._institutions = Buckets(per_minute * _INSTITUTIONS, clock)
         self._strangers = Buckets(per_minute * _STRANGERS, clock)
+        self._lock = threading.Lock()
+        self._under_way: Counter[Caller] = Counter()
 
     def caller(self, caller: Caller) -> None:
         """Counts a request of somebody who is known.
@@ -79,6 +86,30 @@ class RateLimits:
         buckets = self._institutions if member else self._people
         if wait := buckets.take(f"{caller.role} {caller.name}"):
             raise _too_many(wait)
+
+    def begin(self, caller: Caller) -> Callable[[], None]:
+        """Counts a request that is under way; returns how to say that it is over.
+
+        Raises:
+            TooManyRequests: if as many are as may be.
+        """
+        most = MOST_AT_ONCE * (_INSTITUTIONS if caller.role is Role.INSTITUTION else 1)
+        with self._lock:
+            if self._under_way[caller] >= most:
+                raise TooManyRequests(
+                    f"{most} requests are under way already",
+                    "end streams that nobody reads, then try again",
+                    1,
+                )
+            self._under_way[caller] += 1
+
+        def over() -> None:
+            with self._lock:
+                self._under_way[caller] -= 1
+                if not self._under_way[caller]:
+                    del self._under_way[caller]
+
+        return over
 
     def stranger(self, address: str | None) -> TooManyRequests | None:
         """Counts a request of somebody who is not known; the error to answer with, or None.
@@ -92,7 +123,10 @@ class RateLimits:
 
 
 class StrangersLimit:
-    """Counts requests without a token before they are looked at, refused ones with one after."""
+    """Counts requests without a token before they are looked at, refused ones with one after.
+
+    Where no token is asked for, one that is shown changes nothing.
+    """
 
     def __init__(self, app: ASGIApp, limits: RateLimits) -> None:
         self._app, self._limits = app, limits
@@ -113,8 +147,13 @@ class StrangersLimit:
                     return await too_many(error)(scope, receive, send)
             await send(message)
 
-        if any(name == b"authorization" for name, _ in scope["headers"]):
-            return await self._app(scope, receive, watched)
+        shown = any(name == b"authorization" for name, _ in scope["headers"])
+        if shown and scope["path"] not in _WITHOUT_TOKEN:
+            try:
+                return await self._app(scope, receive, watched)
+            finally:
+                if "over" in state:  # of a caller that is known
+                    state["over"]()
         error = self._limits.stranger(state["address"])
         await (self._app if error is None else too_many(error))(scope, receive, send)
 
@@ -134,4 +173,6 @@ def _network(address: str) -> str:
         found = ip_address(address)
     except ValueError:
         return address
-    return str(int(found) >> 64) if isinstance(found, IPv6Address) else address
+    if isinstance(found, IPv6Address):
+        return str(found.ipv4_mapped or int(found) >> 64)
+    return address

@@ -42,12 +42,15 @@ class Sequencing:
             LedgerError: if it cannot be stored.
         """
         store = self._view.store
+        submitted = store.submissions()
+        if not submitted:  # before every job is looked at
+            return None
         if not between_rounds and any(not self._view.ended(j.job) for j in self._view.jobs()):
             return None
         if store.final_height() < store.chain().header.height:
             return None
         entries = []
-        for entry in admissible(store.chain(), store.submissions()):
+        for entry in admissible(store.chain(), submitted):
             try:  # a block that members refuse can never be withdrawn
                 check_block(self._view, [entry])
             except (ConsortiumError, LedgerError):

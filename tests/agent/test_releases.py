@@ -189,6 +189,18 @@ def test_a_policy_of_none_releases_nothing_and_says_so_once(
     assert memory(four).refused() == {}
 
 
+def test_what_is_kept_and_has_not_left_stays_where_the_policy_says_none_meanwhile(
+    four: Consortium,
+) -> None:
+    evaluations(four, ONE, Desk(away=True)).step()
+    change_policy(four.folders[ONE], {"evaluations": "none"})
+    assert handed_in(four) == []
+    change_policy(four.folders[ONE], {"evaluations": "banded"})
+    kept = memory(four).of("job-1")
+    assert kept is not None
+    assert [entry.data for entry in handed_in(four)] == [kept.entry.data]
+
+
 def test_a_cohort_that_has_released_its_number_is_refused(four: Consortium) -> None:
     change_policy(four.folders[ONE], {"evaluation_limit": 0})
     assert handed_in(four) == []

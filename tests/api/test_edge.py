@@ -25,7 +25,7 @@ from consortium.api.body_limit import MOST_BY_PATH, MOST_BYTES
 from consortium.api.edge import Traffic
 from consortium.api.local import local_api
 from consortium.api.operations import add_operations, new_app
-from consortium.api.rate_limits import Buckets, RateLimits
+from consortium.api.rate_limits import MOST_AT_ONCE, Buckets, RateLimits
 from consortium.errors import TokenInvalid, TooManyRequests
 from ledger.errors import LedgerMissing
 
@@ -37,7 +37,7 @@ class Site:
     """An application with a route of each kind, served on a Unix socket as the proxy finds it."""
 
     def __init__(self, home: Path, limits: RateLimits | None = None) -> None:
-        self.home = home
+        self.home, self.limits = home, limits
         self.height: int | Exception = 7
         self.go_on = threading.Event()
         self.app = new_app()
@@ -64,6 +64,8 @@ def _routes(app: FastAPI, site: Site) -> None:
     def thing(thing: str, request: Request, limit: int = 1) -> dict[str, object]:
         if thing == "mine":
             request.state.caller = Caller("Ada", Role.AUDITOR)
+        if thing == "counted" and site.limits is not None:
+            request.state.over = site.limits.begin(Caller("Ada", Role.AUDITOR))
         if thing == "refused":
             raise TokenInvalid("no", "no")
         if thing == "wrong":
@@ -354,6 +356,32 @@ def test_each_kind_of_caller_has_its_own_limit() -> None:
         with pytest.raises(TooManyRequests):
             limits.caller(Caller("x", role))
         limits.caller(Caller("y", role))
+
+
+def test_so_many_of_a_callers_requests_are_under_way_at_most() -> None:
+    limits, ada = RateLimits(60), Caller("Ada", Role.AUDITOR)
+    over = [limits.begin(ada) for _ in range(MOST_AT_ONCE)]
+    with pytest.raises(TooManyRequests):
+        limits.begin(ada)
+    limits.begin(Caller("Grace", Role.AUDITOR))
+    over[0]()
+    limits.begin(ada)
+
+
+def test_a_request_is_under_way_until_its_answer_ends(tmp_path: Path) -> None:
+    limits = RateLimits(60)
+    with asked(Site(tmp_path, limits)) as client:
+        for _ in range(MOST_AT_ONCE + 1):
+            assert client.get("/things/counted", headers=OF).is_success
+
+
+def test_a_token_where_none_is_asked_for_is_no_way_around_the_limit(tmp_path: Path) -> None:
+    with asked(Site(tmp_path, RateLimits(60))) as client:
+        shown = {"X-Forwarded-For": "::ffff:192.0.2.7", **OF}
+        statuses = [client.get("/v1/health", headers=shown).status_code for _ in range(8)]
+        assert statuses == [200] * 6 + [429] * 2
+        for other in ("192.0.2.8", "::ffff:192.0.2.9"):
+            assert client.get("/v1/health", headers={"X-Forwarded-For": other}).is_success
 
 
 def test_strangers_are_limited_by_address_and_nobody_else_for_it(tmp_path: Path) -> None:

@@ -26,3 +26,8 @@ def test_nothing_is_written_twice_a_minute(tmp_path: Path) -> None:
     before = file.stat().st_mtime_ns
     seen.note("north", "medpole-agent/1")
     assert file.stat().st_mtime_ns == before
+
+
+def test_a_disk_that_takes_nothing_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / "coordinator").write_text("a file where the folder belongs")
+    LastSeen(tmp_path).note("north", "medpole-agent/1")

@@ -136,7 +136,9 @@ def test_a_proof_from_the_api_verifies_against_the_genesis(served: Served) -> No
     assert verify_proof(answer.text, ledger_id(genesis)).pinned
 
 
-@pytest.mark.parametrize("path", ["/v1/ledger/records/2", "/v1/ledger/blocks/1"])
+@pytest.mark.parametrize(
+    "path", ["/v1/ledger/records/2", "/v1/ledger/blocks/1", "/v1/ledger/proofs/2"]
+)
 def test_who_has_it_is_not_sent_it_again(served: Served, path: str) -> None:
     tag = served.client.get(path).headers["etag"]
     again = served.client.get(path, headers={"If-None-Match": tag})

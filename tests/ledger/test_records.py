@@ -284,6 +284,7 @@ def test_the_body_is_cut_out_of_the_entry_as_it_was_signed(
     keys = [ring[Role.RECORD] for ring in CONSORTIUM.members.values()][:signers]
     entry = sign_record(parse_record(body), keys)
     assert entry.body == canonical.dumps(body)
+    assert entry.stored == entry.record
     assert [type for type in IDS if entry.names_type(type)] == [body["type"]]
 
 

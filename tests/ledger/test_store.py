@@ -1,6 +1,7 @@
 """The ledger on PostgreSQL: what is acknowledged is there, in one order, after any restart."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -42,9 +43,9 @@ from ledger.merkle import (
     inclusion_proof,
     verify_consistency,
 )
-from ledger.note import cosign, verify_cosignature
+from ledger.note import SignatureLine, cosign, verify_cosignature
 from ledger.records import Change, Erasure
-from ledger.store import LedgerStore
+from ledger.store import MOST_CONFLICTS, LedgerStore
 
 FOUR = Consortium(4)
 
@@ -309,6 +310,26 @@ def test_a_second_cosignature_by_one_member_is_kept_as_evidence_and_never_counts
     assert store.conflicts(0) == [(0, late)]
     assert [height for height, _ in store.conflicts()] == [0, 1, 1]
     assert len(LedgerStore(engine).conflicts(1)) == 2
+
+
+def test_one_members_many_second_cosignatures_neither_pile_up_nor_hide_anothers(
+    store: LedgerStore,
+) -> None:
+    store.propose([FOUR.entry()], FOUR.coordinator)
+    for name, count in (("hospital-1", MOST_CONFLICTS + 4), ("hospital-2", 2)):
+        for n in range(count):
+            with suppress(CosignatureConflict):
+                store.add_cosignature(
+                    1, FOUR.cosign(store.checkpoint(1), [name], time=CREATED + n)[0]
+                )
+    assert len(store.conflicts(1)) == MOST_CONFLICTS + 1
+    for n in (1, 2):
+        line = FOUR.cosign(store.checkpoint(0), ["hospital-1"], time=CREATED + n)[0]
+        with suppress(CosignatureConflict):
+            store.add_cosignature(0, line)
+    shown = store.newest_conflicts()
+    assert [height for height, _ in shown] == [1] * (MOST_CONFLICTS + 1)
+    assert sum(SignatureLine.parse(line).name == "hospital-2" for _, line in shown) == 1
 
 
 def test_of_two_different_cosignatures_at_once_one_counts(store: LedgerStore) -> None:

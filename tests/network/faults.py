@@ -189,8 +189,12 @@ class Faulty:
     def results(self, job: str) -> list[Result]:
         """All that stand in a final block."""
         with attached_ledger(self.home) as (_, store):
-            found = [r for e in store.entries("result", job) if isinstance(r := e.record, Result)]
-            return found if store.head().final else found[:-1]
+            final = store.final_height()
+            found = store.listing.entries(("result",), job, limit=None)
+            return [
+                r for each in found
+                if each.height <= final and isinstance(r := each.entry.record, Result)
+            ]  # fmt: skip
 
     def await_result(self, job: str, number: int, attempt: int = 1, seconds: float = 60) -> Result:
         """The result of an attempt, once it is on the ledger."""
