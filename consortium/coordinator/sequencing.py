@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from consortium.coordinator.view import StoreView
 from consortium.errors import ConsortiumError
 from consortium.rounds.replay import check_block
+from ledger.entry import Entry
 from ledger.errors import LedgerError, QuorumMissing, SequenceConflict
 from ledger.keys import KeyRing
 from ledger.sequencer import admissible
 
+MOST_ENTRIES, MOST_BYTES = 500, 4_000_000  # of a block: what witnesses must fetch and check
 _PATIENCE_S = 5.0  # what another process submitted is seen without a wake
 
 
@@ -49,8 +51,11 @@ class Sequencing:
             return None
         if store.final_height() < store.chain().header.height:
             return None
-        entries = []
+        entries: list[Entry] = []
         for entry in admissible(store.chain(), submitted):
+            size = sum(len(one.data) for one in entries) + len(entry.data)
+            if len(entries) == MOST_ENTRIES or size > MOST_BYTES:
+                break  # the rest waits for the next one
             try:  # a block that members refuse can never be withdrawn
                 check_block(self._view, [entry])
             except (ConsortiumError, LedgerError):

@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 
 from consortium.api.app import create_app
 from consortium.api.local import local_api
+from consortium.coordinator import sequencing
 from consortium.coordinator.sequencing import Sequencing
 from consortium.coordinator.view import StoreView
 from consortium.models import ModelStore
@@ -62,8 +63,8 @@ class Online:
     def settle(self) -> None:
         """Blocks over what was submitted, co-signed by everybody, until nothing is left."""
         self.step()
-        sequencing = Sequencing(self.view, self.keys)
-        while sequencing.step() is not None:
+        proposing = Sequencing(self.view, self.keys)
+        while proposing.step() is not None:
             self.step()
 
     def propose(self, *actions: Action) -> str:
@@ -87,12 +88,13 @@ class Online:
             self.api(name).submit(self.approval(name, change).data)
         self.settle()
 
-    def erasure(self, number: int) -> None:
-        record = Erasure(
-            v=1, type="erasure", ledger=self.view.ledger, author="coordinator",
-            disclosure=f"{number:064x}",
-        )  # fmt: skip
-        self.store.submit(sign_record(record, [self.keys[Role.RECORD]]))
+    def erasure(self, *numbers: int) -> None:
+        for number in numbers:
+            record = Erasure(
+                v=1, type="erasure", ledger=self.view.ledger, author="coordinator",
+                disclosure=f"{number:064x}",
+            )  # fmt: skip
+            self.store.submit(sign_record(record, [self.keys[Role.RECORD]]))
         self.settle()
 
     def newcomer(self, name: str) -> Action:
@@ -284,6 +286,19 @@ def test_what_lapsed_is_refused_and_never_stops_the_rest(online: Online) -> None
         online.store.chain().upcoming.after([late.record])
     with pytest.raises(ApiUnreachable):
         online.api("hospital-4").submit(late.data)
+
+
+def test_a_block_takes_no_more_than_witnesses_can_check_and_the_rest_waits(
+    online: Online, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequencing, "MOST_ENTRIES", 2)
+    online.settle()
+    first = online.store.head().header.height + 1
+    online.erasure(1, 2, 3, 4, 5)
+    assert [len(block.entries) for block in online.store.blocks(first)] == [2, 2, 1]
+    monkeypatch.setattr(sequencing, "MOST_BYTES", 1 + len(online.store.entries("erasure")[0].data))
+    online.erasure(6, 7)
+    assert [len(block.entries) for block in online.store.blocks(first + 3)] == [1, 1]
 
 
 def test_the_api_shows_heads_membership_and_proofs(online: Online) -> None:
