@@ -22,7 +22,6 @@ LOOK_S = 4
 _DRAWN, _FRESH = "mp_drawn", "mp_fresh"
 log = logging.getLogger("medpole.portal")
 _WORDS = {
-    "SignedOut": "Not signed in",
     "TokenInvalid": "Not signed in",
     "ApiUnreachable": "The consortium's API is away",
     "DatabaseUnreachable": "The ledger's database is away",

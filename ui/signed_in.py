@@ -18,5 +18,5 @@ def signed_in_token() -> str:
     """
     token = SESSIONS.token(st.context.cookies.get(os.environ.get(COOKIE, "")))
     if token is None:
-        raise ApiError("SignedOut", "you are signed out", "sign in again", 401)
+        raise ApiError("TokenInvalid", "you are signed out", "sign in again", 401)
     return token

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 from demo_command import CONSORTIUM, Demo
 
 GONE_WITHIN_S = 30
@@ -37,6 +38,7 @@ def started_by(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return family
 
 
+@pytest.mark.timeout(600)
 def test_nothing_is_left_behind(new_home: Callable[[], Path]) -> None:
     """Interrupted, then killed, in one home: each start ends the job before it."""
     home = new_home()

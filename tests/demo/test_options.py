@@ -38,6 +38,7 @@ ROOT = Path(__file__).parents[2]
         (["--dataset", "heart-disease"], "DataMissing"),
         (["--dataset", "heart-disease", "--data-dir", "/no/such/folder"], "DataMissing"),
         (["--data-dir", "/no/such/folder"], "OptionInvalid"),
+        (["--portal", "--portal-port", "0"], "UsageError"),
         (["--unknown"], "UsageError"),
     ],
 )

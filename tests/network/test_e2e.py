@@ -1,8 +1,7 @@
 """Everything of the demo over a real network, each part a process of its own with its own keys.
 
-Each side on a host of its own where the machine has network namespaces. Three rounds; `make e2e`
-runs ten (``E2E_ROUNDS``). `make test` leaves it to its parts: the compose files' job, the faults,
-joining by tokens.
+Each side on a host of its own where the machine has network namespaces. Three rounds in the suite;
+`make e2e` runs ten (``E2E_ROUNDS``).
 """
 
 import json
@@ -53,7 +52,6 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         yield made
 
 
-@pytest.mark.slow
 def test_everything_over_a_network(network: Deployment, tmp_path: Path) -> None:
     """One test, in this order: its parts build on each other, and on one deployment."""
     a_job_over_the_network_ends_in_a_verified_ledger(network, tmp_path)

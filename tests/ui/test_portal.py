@@ -18,6 +18,8 @@ from consortium.access import AccessTokens, Role
 from consortium.api.tokens import sign_token
 from hospital_agent.folder import HospitalFolder
 from ledger import keys
+from ledger.verifier import Failure
+from ui import proving
 
 STREAM = "/_stcore/stream"
 CLOSED = ("/", "/ledger", "/static/js/index.js", "/media/x", "/_stcore/host-config",
@@ -132,6 +134,27 @@ def test_files_are_those_of_the_api(portal: Portal, tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert verified.returncode == 0, verified.stderr
+
+
+def test_a_record_is_proved_by_its_file_alone(portal: Portal) -> None:
+    given = portal.environment
+    asked = httpx.get(
+        f"{given['MEDPOLE_API_URL']}/v1/ledger/proofs/2", trust_env=False,
+        headers={"Authorization": f"Bearer {given['MEDPOLE_PORTAL_TOKEN']}"},
+    )  # fmt: skip
+    found = proving.verify(asked.text, None)
+    [fingerprint] = found.steps[-1].values
+    assert not found.pinned
+    assert found.cosigners == ("hospital-1", "hospital-2")
+    told = proving.verify(asked.text, fingerprint)
+    assert told.pinned
+    assert [step.values for step in told.steps] == [step.values for step in found.steps]
+    with pytest.raises(Failure):
+        proving.verify(asked.text, "f" * 64)
+    for place in range(30, len(asked.text), len(asked.text) // 40):
+        other = "B" if asked.text[place] == "A" else "A"
+        with pytest.raises(Failure):
+            proving.verify(asked.text[:place] + other + asked.text[place + 1 :], fingerprint)
 
 
 def test_a_port_in_use_is_said_in_words(portal: Portal, homes: tuple[Path, Path]) -> None:

@@ -36,7 +36,10 @@ _DOING = {
     "train": "training", "close": "closing the set", "reveal": "revealing",
     "verify": "checking the others", "co-sign": "co-signing", "final": "round done",
 }  # fmt: skip
-_DONE = {"train": "committed", "close": "closed", "reveal": "revealed", "verify": "verified"}
+_DONE = {
+    "train": "committed", "close": "closed", "reveal": "revealed", "verify": "verified",
+    "co-sign": "verified", "final": "verified",
+}  # fmt: skip
 _STATES = {
     "late": ("late", Tone.WARN, "hourglass_bottom"), "gone": ("away", Tone.BAD, "cloud_off"),
     "back": ("back again", Tone.BUSY, "undo"), "here": ("there", Tone.GOOD, None),
