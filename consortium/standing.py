@@ -110,6 +110,13 @@ class JobStanding:
         return account
 
 
+def credits_of(result: Result, institution: str) -> int:
+    """All credits that one round paid to an institution."""
+    learning = sum(o.credits for o in result.proofs if o.institution == institution)
+    fees = sum(fee.credits for fee in result.fees if fee.institution == institution)
+    return learning + fees + (result.bonus if result.learner == institution else 0)
+
+
 class Standing:
     """The sum over one ledger. Safe to share between threads."""
 

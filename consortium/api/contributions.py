@@ -11,11 +11,13 @@ from fastapi import APIRouter, Depends, Query
 from consortium.api.callers import Permissions
 from consortium.api.pages import Cursor, Limit, Order, past
 from consortium.api.schemas import Contribution, Page
+from consortium.standing import credits_of
 from ledger.listing import Listed
+from ledger.records import Name as RecordName
 from ledger.records import Result
 from ledger.store import LedgerStore
 
-Name = Annotated[str | None, Query(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+Name = Annotated[RecordName | None, Query()]
 _RESULTS_AT_ONCE = 50
 
 
@@ -68,13 +70,13 @@ def _from(
 def _of(listed: Listed) -> list[Contribution]:
     result = listed.entry.stored
     assert isinstance(result, Result)
+    proved = {proof.institution for proof in result.proofs}
     return [
         Contribution(
             index=listed.index, job=result.job, round=result.round, attempt=result.attempt,
             institution=proof.institution, code=proof.code, phase=None,
             score=proof.score, shapley=proof.shapley,
-            credits=proof.credits + (result.bonus if proof.institution == result.learner else 0)
-            + sum(f.credits for f in result.fees if f.institution == proof.institution),
+            credits=credits_of(result, proof.institution),
             learner=proof.institution == result.learner,
         )
         for proof in result.proofs
@@ -82,7 +84,9 @@ def _of(listed: Listed) -> list[Contribution]:
         Contribution(
             index=listed.index, job=result.job, round=result.round, attempt=result.attempt,
             institution=gone.institution, code=gone.code, phase=gone.phase,
-            score=None, shapley=None, credits=0, learner=False,
+            score=None, shapley=None, learner=False,
+            # A verdict is paid to who revealed nothing too; beside a proof it is counted already.
+            credits=0 if gone.institution in proved else credits_of(result, gone.institution),
         )
         for gone in result.absent
     ]  # fmt: skip

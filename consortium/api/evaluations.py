@@ -11,9 +11,10 @@ from consortium.rounds.evaluation import Estimate as Found
 from consortium.rounds.evaluation import intervals
 from ledger.listing import Listed
 from ledger.records import Evaluation
+from ledger.records import Name as RecordName
 from ledger.store import LedgerStore
 
-Name = Annotated[str | None, Query(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+Name = Annotated[RecordName | None, Query()]
 
 
 def evaluations_router(store: LedgerStore, allowed: Permissions) -> APIRouter:

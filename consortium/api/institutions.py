@@ -24,10 +24,11 @@ from ledger.chain import Chain
 from ledger.errors import LedgerMissing
 from ledger.key_history import MemberHistory, member_histories
 from ledger.note import cosigned_at
+from ledger.records import Name as RecordName
 from ledger.store import LedgerStore
 
-Name = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", examples=["cleveland"])]
-JobName = Annotated[str, Query(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+Name = Annotated[RecordName, Path(examples=["cleveland"])]
+JobName = Annotated[RecordName, Query()]
 
 
 def institutions_router(

@@ -13,10 +13,11 @@ from consortium.api.schemas import Job, JobDetail, Page, Place, RecordItem
 from consortium.errors import JobMissing
 from consortium.job_state import job_state
 from consortium.standing import JobStanding, Standing
+from ledger.records import Name
 from ledger.store import LedgerStore
 
 Live = Callable[[], Mapping[str, Any]]
-JobName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", examples=["heart-disease-1"])]
+JobName = Annotated[Name, Path(examples=["heart-disease-1"])]
 
 
 def jobs_router(

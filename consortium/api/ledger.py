@@ -36,6 +36,7 @@ from ledger.merkle import leaf_hash
 from ledger.note import SignedHead
 from ledger.prove import prove
 from ledger.records import Evaluation
+from ledger.records import Name as RecordName
 from ledger.store import LedgerStore
 
 MOST_SUBMITTED = 1_000_000
@@ -43,7 +44,7 @@ MOST_FOUND = 20
 HIGHEST = 2**53 - 1
 Height = Annotated[int, Path(ge=0, le=HIGHEST)]
 Index = Annotated[int, Path(ge=0, le=HIGHEST)]
-Name = Annotated[str, Query(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+Name = Annotated[RecordName, Query()]
 _PLAIN = {"text/plain": {"schema": {"type": "string"}}}
 
 

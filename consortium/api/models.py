@@ -14,11 +14,11 @@ from consortium.standing import Standing
 from ledger.content import ContentStore
 from ledger.errors import ContentMissing
 from ledger.listing import Listed
-from ledger.records import Evaluation, Job, JobEnd, Result
+from ledger.records import Evaluation, Job, JobEnd, Name, Result
 from ledger.store import LedgerStore
 
 Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", examples=["0a" * 32])]
-JobName = Annotated[str | None, Query(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+JobName = Annotated[Name | None, Query()]
 _BYTES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {"schema": {"type": "string"}}}}
 }

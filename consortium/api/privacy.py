@@ -19,12 +19,13 @@ from consortium.errors import OptionInvalid
 from consortium.offers import Offers
 from consortium.standing import JobStanding, Standing
 from ledger.listing import Listed
+from ledger.records import Name as RecordName
 from ledger.records import Proof
 from ledger.store import LedgerStore
 from privacy.contract import decimal_text
 from privacy.gaussian import epsilon_of, mu_squared
 
-Name = Annotated[str | None, Query(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+Name = Annotated[RecordName | None, Query()]
 Number = Annotated[str, Query(pattern=r"^[0-9]{1,6}(\.[0-9]{1,12})?$", examples=["1"])]
 MOST_ROUNDS = 10_000
 
@@ -67,7 +68,7 @@ def privacy_router(
 
     @router.get("/forecast")
     def forecast(
-        task: Annotated[str, Query(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")],
+        task: Annotated[RecordName, Query()],
         epsilon: Number,
         delta: Number = "0.00001",
         rounds: Annotated[int | None, Query(ge=1, le=MOST_ROUNDS)] = None,

@@ -10,8 +10,9 @@ from consortium import weights as weight_forms
 from consortium.baselines import Metrics
 from consortium.coordinator.view import StoreView
 from consortium.simulation.hospital import SimulatedHospital
+from consortium.standing import credits_of
 from ledger.content import Weights
-from ledger.records import ACCEPTED, Job, Result
+from ledger.records import ACCEPTED, Job
 from privacy.budget_status import BudgetStatus
 
 
@@ -116,13 +117,6 @@ def job_outcome(
             if outcome.code != ACCEPTED
         ),
     )
-
-
-def credits_of(result: Result, institution: str) -> int:
-    """All credits that one round paid to an institution."""
-    learning = sum(o.credits for o in result.proofs if o.institution == institution)
-    fees = sum(fee.credits for fee in result.fees if fee.institution == institution)
-    return learning + fees + (result.bonus if result.learner == institution else 0)
 
 
 def _means(metrics: Sequence[Metrics]) -> Means:

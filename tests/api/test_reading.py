@@ -5,8 +5,12 @@ from typing import Any
 import pytest
 from served_demo import Served
 
+from consortium.api import contributions
 from consortium.rounds.progress import rounds_done
+from ledger import canonical
 from ledger.chain import ledger_id
+from ledger.entry import Entry
+from ledger.listing import Listed
 from ledger.prove import verify_proof
 from ledger.records import ACCEPTED, Evaluation, Genesis, Job, JobEnd, Proof, Record, Result
 
@@ -83,13 +87,25 @@ def test_every_credit_is_accounted_for(served: Served) -> None:
     minted = sum(result.minted for result in results)
     accounts = get(served, "/v1/credits")["items"]
     assert sum(account["credits"] for account in accounts) == minted > 0
-    contributions = paged(served, "/v1/contributions", limit=5)
+    listed = paged(served, "/v1/contributions", limit=5)
     for account in accounts:
         statement = get(served, f"/v1/institutions/{account['institution']}/statement")
         assert statement["credits"] == account["credits"]
-        own = [c for c in contributions if c["institution"] == account["institution"]]
+        own = [c for c in listed if c["institution"] == account["institution"]]
         assert sum(c["credits"] for c in own) == account["credits"]
         assert sum(c["code"] == ACCEPTED for c in own) == account["accepted"]
+
+
+def test_a_verdict_s_fee_is_shown_with_an_absence(served: Served) -> None:
+    """Of who was absent from the reveal and gave a verdict all the same."""
+    body = of_type(served, Result)[0].body()
+    (gone,) = [p for p in body["proofs"] if p["institution"] == "hospital-4"]
+    body["proofs"].remove(gone)
+    body["absent"] = [{"institution": "hospital-4", "phase": "reveal", "code": "NoAnswer"}]
+    fee = sum(f["credits"] for f in body["fees"] if f["institution"] == "hospital-4")
+    entry = Entry(canonical.dumps({"body": body, "signatures": []}))
+    (shown,) = [c for c in contributions._of(Listed(9, 2, 0, entry)) if c.phase == "reveal"]
+    assert shown.credits == fee > 0
 
 
 def test_contributions_of_one_institution(served: Served) -> None:
