@@ -50,10 +50,12 @@ class Traffic:
         self._under_way[request] = scope
 
     def end(self, access: Access) -> None:
-        """A request is over."""
-        del self._under_way[access.request]
-        for observe in self._observers:
-            observe(access)
+        """A request is over, once everybody has heard of it."""
+        try:
+            for observe in self._observers:
+                observe(access)
+        finally:
+            del self._under_way[access.request]
 
 
 class Edge:
