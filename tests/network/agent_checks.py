@@ -11,8 +11,9 @@ def each_hospital_s_test_results_come_onto_the_ledger(network: Deployment) -> No
     """By the agents themselves, once the job's end is final."""
     for hospital in network.hospitals.values():
         until(
-            lambda h=hospital: h.json("evaluation", "list")[0]["state"] == "on the ledger", 30,
-            "the evaluation is on the ledger",
+            lambda h=hospital: [e["state"] for e in h.json("evaluation", "list")]
+            == ["on the ledger"],
+            60, "the evaluation is on the ledger",
         )  # fmt: skip
 
 
