@@ -24,25 +24,25 @@ class LastSeen:
     def __init__(self, home: Path, clock: Callable[[], float] = time.time) -> None:
         self._home, self._clock = home, clock
         self._lock = threading.Lock()
-        self._noted: dict[str, tuple[int, str | None]] = {}
+        self._noted: dict[str, int] = {}
 
     def note(self, institution: str, user_agent: str) -> None:
-        """An institution asked; stored once a minute at most, or when its version changed.
+        """An institution asked; stored once a minute at most.
 
         A disk that does not take it stops nobody.
         """
-        found = _AGENT.match(user_agent)
-        seen = (int(self._clock()) // GRAIN_S * GRAIN_S, found[1] if found else None)
+        now = int(self._clock()) // GRAIN_S * GRAIN_S
         with self._lock:
-            if self._noted.get(institution) == seen:
+            if self._noted.get(institution) == now:
                 return
-            self._noted[institution] = seen
+            self._noted[institution] = now
+        found = _AGENT.match(user_agent)
         try:
             with transaction(self._home) as connection:
                 connection.execute(
                     "INSERT INTO last_seen VALUES (?, ?, ?) ON CONFLICT (institution) DO UPDATE "
                     "SET time = excluded.time, version = excluded.version",
-                    (institution, *seen),
+                    (institution, now, found[1] if found else None),
                 )
         except StateFailed as error:
             log.warning("when institutions were seen is not kept: %s", error.what)

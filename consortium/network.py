@@ -42,13 +42,18 @@ _SCHEMA = (
 _PLACE = Path("coordinator") / "network.sqlite"
 
 
+def network_file(home: Path) -> Path:
+    """Where it is."""
+    return home / _PLACE
+
+
 def transaction(home: Path) -> AbstractContextManager[sqlite3.Connection]:
     """One transaction, stored whole or not at all.
 
     Raises:
         StateFailed: if the file cannot be read or written; nothing was stored then.
     """
-    return state.transaction(home / _PLACE, _SCHEMA)
+    return state.transaction(network_file(home), _SCHEMA)
 
 
 def reading(home: Path) -> AbstractContextManager[sqlite3.Connection]:
@@ -57,4 +62,4 @@ def reading(home: Path) -> AbstractContextManager[sqlite3.Connection]:
     Raises:
         StateFailed: if the file cannot be read.
     """
-    return state.reading(home / _PLACE)
+    return state.reading(network_file(home))

@@ -52,9 +52,14 @@ class Entry:
         return _body(self.data)
 
     @property
+    def stored_body(self) -> bytes:
+        """The body's bytes, where this is an entry of one's own database."""
+        return _body(self.data)
+
+    @property
     def stored(self) -> Record:
         """The record, where this is an entry of one's own database."""
-        return stored_record(_body(self.data))
+        return stored_record(self.stored_body)
 
     def names_type(self, *types: str) -> bool:
         """Whether the entry may be of one of these types: without parsing, never a false no."""

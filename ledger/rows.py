@@ -173,6 +173,6 @@ def read_frontier(connection: Connection, height: int) -> Frontier:
         .where(schema.entries.c.idx < size)
         .order_by(schema.entries.c.idx)
     )
-    for leaf in connection.execution_options(yield_per=10_000).execute(leaves).scalars():
+    for leaf in connection.execute(leaves, execution_options={"yield_per": 10_000}).scalars():
         frontier.append(bytes(leaf))
     return frontier

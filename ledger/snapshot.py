@@ -16,6 +16,7 @@ from ledger.entry import Entry
 from ledger.merkle import Frontier, Span, span_root
 from ledger.records import Erasure
 
+_AT_ONCE = 1000
 # Canonical JSON holds no control character: with these as quote and delimiter, COPY's CSV form
 # leaves every line as it is.
 _COPY = (
@@ -64,9 +65,8 @@ class Snapshot:
 
     def genesis(self) -> Entry:
         """The genesis entry."""
-        block = rows.read_block(self._connection, 0)
-        assert block is not None
-        return block.entries[0]
+        body = select(schema.entries.c.body).where(schema.entries.c.idx == 0)
+        return Entry(bytes(self._connection.execute(body).scalar_one()))
 
     def changes(self, last: int) -> list[Entry]:
         """All changes and approvals in blocks up to ``last``, in order."""
@@ -99,7 +99,9 @@ class Snapshot:
             .where(schema.blocks.c.height.between(first, last))
             .order_by(schema.blocks.c.height)
         )
-        found: Any = self._connection.execution_options(yield_per=1000).execute(query)
+        # A cursor on the server, for what would not fit into memory: three round trips more.
+        many = {"yield_per": _AT_ONCE} if last - first >= _AT_ONCE else {}
+        found: Any = self._connection.execute(query, execution_options=many)
         for row in found:
             yield rows.to_block(row, ()), sorted(row.lines or ())
 

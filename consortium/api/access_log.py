@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 
 from consortium.access_log import AccessLog
+from consortium.api.callers import Permission
 from consortium.api.schemas import Access
 
 _CHUNK = 65_536
@@ -16,7 +17,7 @@ _LINES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def access_log_router(access_log: AccessLog, auditing: Callable[..., str]) -> APIRouter:
+def access_log_router(access_log: AccessLog, auditing: Permission) -> APIRouter:
     """The route. ``auditing`` is the dependency that says who asks."""
     router = APIRouter(prefix="/v1", tags=["operations"])
 

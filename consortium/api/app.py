@@ -23,6 +23,7 @@ from consortium.api.events import events_router
 from consortium.api.exports import exports_router
 from consortium.api.institutions import institutions_router
 from consortium.api.jobs import jobs_router
+from consortium.api.lane import Lane
 from consortium.api.ledger import ledger_router
 from consortium.api.metrics import LedgerCollector, Metrics, TrafficCollector, metrics_router
 from consortium.api.models import models_router
@@ -65,24 +66,27 @@ def create_app(
     app = new_app()
     limits = RateLimits(requests_per_minute) if requests_per_minute else None
     seen = LastSeen(home) if home else None
+    live = LiveState(home).read if home else dict
+    lane = Lane(LiveState(home).running if home else lambda: False)
     callers = Callers(
         store, AccessTokens(home) if home else None, portal_token, seen,
-        read_oidc(home) if home else None, limits,
+        read_oidc(home) if home else None, limits, lane,
     )  # fmt: skip
     allowed, standing = Permissions(callers), Standing(store.listing)
     app.state.standing = standing
-    live = LiveState(home).read if home else dict
 
     @app.get("/v1/me", dependencies=[Depends(allowed.everyone)], tags=["operations"])
     def me(request: Request) -> Me:
         """Whom the token belongs to."""
         return Me(name=request.state.caller.name, role=request.state.caller.role)
 
+    # Routes are tried in this order: those that are asked most come first.
+    app.include_router(ledger_router(store, standing, allowed, on_change))
     if home is not None:
         app.include_router(enrolment_router(home, LedgerSite(store)))
         app.include_router(transport_router(home, allowed.members, lambda: store.chain().ledger))
         app.include_router(offers_router(home, allowed))
-        app.include_router(exports_router(store, home, allowed.everyone))
+        app.include_router(exports_router(store, home, allowed.exporting))
     if changes is not None:
         app.include_router(changes_router(changes, allowed.everyone))
     app.include_router(events_router(store, standing, allowed, live, changes))
@@ -92,7 +96,6 @@ def create_app(
     app.include_router(evaluations_router(store, allowed))
     app.include_router(models_router(store, standing, allowed, content, models))
     app.include_router(privacy_router(store, standing, allowed, home))
-    app.include_router(ledger_router(store, standing, allowed, on_change))
     app.include_router(openapi_router(app, allowed.everyone))
     access_log, metrics = AccessLog(home) if home else None, Metrics()
     if access_log is not None:

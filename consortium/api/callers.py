@@ -1,13 +1,15 @@
 """Who asks, and whether their role allows it. Each route says beside itself whom it is for."""
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Header, Request, Security
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from consortium.access import PREFIX, AccessTokens, Caller, Role
+from consortium.api.lane import Lane
 from consortium.api.oidc import Oidc
 from consortium.api.queries import KnownQueries
 from consortium.api.rate_limits import RateLimits
@@ -18,6 +20,8 @@ from ledger.membership import Membership
 from ledger.records import MemberForm
 from ledger.store import LedgerStore
 
+Permission = Callable[..., Awaitable[str]]
+"""A dependency of a route: lets the caller in, and gives its name."""
 EVERYONE = frozenset(Role)
 MEMBERS = frozenset({Role.INSTITUTION})
 MODELS = frozenset({Role.ADMIN, Role.SCIENTIST, Role.INSTITUTION})
@@ -39,6 +43,7 @@ class Callers:
         seen: where institutions' requests are noted, if anywhere.
         oidc: the provider at which people sign in, if there is one.
         limits: how often somebody may ask, if that is limited.
+        lane: where people wait for one another.
     """
 
     def __init__(
@@ -49,9 +54,10 @@ class Callers:
         seen: LastSeen | None = None,
         oidc: Oidc | None = None,
         limits: RateLimits | None = None,
+        lane: Lane | None = None,
     ) -> None:
         self._store, self._tokens, self._portal = store, tokens, portal_token
-        self._seen, self._oidc, self._limits = seen, oidc, limits
+        self._seen, self._oidc, self._limits, self._lane = seen, oidc, limits, lane
         self._queries = KnownQueries()
 
     def identify(self, token: str) -> Caller:
@@ -76,35 +82,47 @@ class Callers:
             name = check_token(token, chain.ledger, _readers(chain.membership))
         return Caller(name, Role.INSTITUTION)
 
-    def only(self, roles: frozenset[Role]) -> Callable[..., str]:
+    def only(self, roles: frozenset[Role], *, waits: bool = True) -> Permission:
         """A dependency that gives the caller's name, if its role is one of these.
+
+        ``waits``: whether people wait in the lane until their answer begins.
 
         Raises (when called): TokenInvalid (401), RoleForbidden (403), TooManyRequests (429),
         IssuerUnreachable (503), RequestValidationError (422).
         """
 
-        def permitted(
+        async def permitted(
             request: Request,
             shown: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)],
             user_agent: Annotated[str, Header(include_in_schema=False)] = "",
         ) -> str:
-            caller = self.identify(shown.credentials if shown else "")
+            token = shown.credentials if shown else ""
+            caller = self._tokens.remembered(token) if self._tokens else None
+            if caller is None:
+                caller = await run_in_threadpool(self._noted, token, user_agent)
             request.state.caller = caller
             if self._limits is not None:
                 self._limits.caller(caller)
                 request.state.over = self._limits.begin(caller)
-            if self._seen is not None and caller.role is Role.INSTITUTION:
-                self._seen.note(caller.name, user_agent)
             if caller.role not in roles:
                 raise RoleForbidden(
                     f"this is not for the role {caller.role}",
                     f"it is for: {', '.join(sorted(roles))}",
                 )
             self._queries.check(request)
+            if waits and self._lane is not None and caller.role is not Role.INSTITUTION:
+                request.state.leave = await self._lane.enter()
             return caller.name
 
         permitted.roles = roles  # type: ignore[attr-defined]
         return permitted
+
+    def _noted(self, token: str, user_agent: str) -> Caller:
+        """Whose token it is; of an institution it is noted that it asked."""
+        caller = self.identify(token)
+        if self._seen is not None and caller.role is Role.INSTITUTION:
+            self._seen.note(caller.name, user_agent)
+        return caller
 
 
 class Permissions:
@@ -112,6 +130,7 @@ class Permissions:
 
     def __init__(self, callers: Callers) -> None:
         self.everyone = callers.only(EVERYONE)
+        self.exporting = callers.only(EVERYONE, waits=False)
         self.members = callers.only(MEMBERS)
         self.models = callers.only(MODELS)
         self.auditing = callers.only(AUDITING)

@@ -5,18 +5,18 @@ most `LONGEST_S` without. Counts mean nothing but that they differ, and begin an
 """
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
+from consortium.api.callers import Permission
 from ledger.changes import Changes, Happened
 
 LONGEST_S = 25.0
 
 
-def changes_router(changes: Changes, caller: Callable[..., str]) -> APIRouter:
+def changes_router(changes: Changes, caller: Permission) -> APIRouter:
     """The route. ``caller`` is the dependency that says who asks."""
     router = APIRouter(prefix="/v1", tags=["ledger"])
 

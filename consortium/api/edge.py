@@ -70,7 +70,7 @@ class Edge:
             return
         request, address = token_hex(8), address_of(scope)
         scope.setdefault("state", {}).update(request=request, address=address)
-        answer, began = _Answer(send, request), (time.time(), time.perf_counter())
+        answer, began = _Answer(send, scope), (time.time(), time.perf_counter())
         self._traffic.begin(request, scope)
         try:
             await self._app(scope, receive, answer)
@@ -82,6 +82,7 @@ class Edge:
                 raise CutOff from None  # what has begun can only be broken off
             await internal_error(request)(scope, receive, answer)
         finally:
+            _leave(scope)
             caller = scope["state"].get("caller")
             self._traffic.end(
                 Access(
@@ -106,22 +107,29 @@ class CutOff(Exception):
 class _Answer:
     """The way out: adds the headers, counts what passes."""
 
-    def __init__(self, send: Send, request: str) -> None:
-        self._send, self._request = send, request
+    def __init__(self, send: Send, scope: Scope) -> None:
+        self._send, self._scope = send, scope
         self.status: int | None = None
         self.bytes = 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            _leave(self._scope)  # a stream's length is its reader's matter
             self.status = message["status"]
             headers = list(message.get("headers", ()))
             there = {name.lower() for name, _ in headers}
             headers += [header for header in _HEADERS if header[0] not in there]
-            headers.append((b"x-request-id", self._request.encode()))
+            headers.append((b"x-request-id", self._scope["state"]["request"].encode()))
             message["headers"] = headers
         elif message["type"] == "http.response.body":
             self.bytes += len(message.get("body", b""))
         await self._send(message)
+
+
+def _leave(scope: Scope) -> None:
+    """Gives the place in the lane (`consortium.api.lane`) to whoever is next."""
+    if leave := scope["state"].pop("leave", None):
+        leave()
 
 
 def route_of(scope: Scope) -> str:

@@ -15,6 +15,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import ValidationError
 
 from consortium.access_log import AccessLog
+from consortium.api.callers import Permission
 from consortium.api.operations import add_operations, new_app
 from consortium.api.rate_limits import RateLimits
 from consortium.errors import EnrolmentInvalid, GenesisInvalid, TransportInvalid
@@ -206,9 +207,7 @@ def enrolment_router(home: Path, site: Site) -> APIRouter:
     return router
 
 
-def transport_router(
-    home: Path, institution: Callable[..., str], ledger: Callable[[], str]
-) -> APIRouter:
+def transport_router(home: Path, institution: Permission, ledger: Callable[[], str]) -> APIRouter:
     """The route by which a member hands in its SuperNode's key, the first or a new one."""
     router = APIRouter(prefix="/v1", tags=["joining"])
     keys = TransportKeys(home)

@@ -8,7 +8,7 @@ caller goes away; what a killed process left is removed a day later.
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
 from importlib.resources import files
@@ -20,6 +20,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from consortium.api.caching import tagged
+from consortium.api.callers import Permission
 from consortium.api.ledger import HIGHEST
 from consortium.errors import ExportsBusy
 from consortium.home import Home
@@ -39,7 +40,7 @@ _PYTHON: dict[int | str, dict[str, Any]] = {
 }
 
 
-def exports_router(store: LedgerStore, home: Path, dependency: Callable[..., Any]) -> APIRouter:
+def exports_router(store: LedgerStore, home: Path, dependency: Permission) -> APIRouter:
     """The routes; ``dependency`` lets in whom they are for, ``home`` is the coordinator's."""
     router = APIRouter(prefix="/v1/ledger", tags=["ledger"], dependencies=[Depends(dependency)])
     scratch = _Scratch(home / "coordinator" / "exporting")

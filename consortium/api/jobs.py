@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends, Path, Response
 
 from consortium.api.callers import Permissions
-from consortium.api.ledger import record_item
-from consortium.api.pages import Cursor, Limit, Order, page_of, page_of_all, past
+from consortium.api.ledger import page_of_records
+from consortium.api.pages import Cursor, Limit, Order, page_of_all, past
 from consortium.api.schemas import Job, JobDetail, Page, Place, RecordItem
 from consortium.errors import JobMissing
 from consortium.job_state import job_state
@@ -44,10 +44,10 @@ def jobs_router(
                 contract=found.contract.body(),
             )  # fmt: skip
 
-    @router.get("/{job}/rounds")
+    @router.get("/{job}/rounds", response_model=Page[RecordItem])
     def rounds(
         job: JobName, limit: Limit = 50, cursor: Cursor = None, order: Order = Order.OLDEST
-    ) -> Page[RecordItem]:
+    ) -> Response:
         """The results of a job's rounds, attempts that were repeated too; a cursor is an index."""
         with standing.jobs() as known:
             _named(known, job)
@@ -55,7 +55,7 @@ def jobs_router(
             ("result",), job, past=past(cursor), limit=limit + 1,
             newest_first=order is Order.NEWEST,
         )  # fmt: skip
-        return page_of([record_item(one) for one in found], limit, lambda item: str(item.index))
+        return page_of_records(found, limit)
 
     return router
 

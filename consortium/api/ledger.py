@@ -2,12 +2,13 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 
+from consortium.api.answers import answer
 from consortium.api.caching import tagged
 from consortium.api.callers import Permissions
 from consortium.api.pages import Cursor, Limit, Order, page_of, past
@@ -58,21 +59,19 @@ def ledger_router(
     router = APIRouter(prefix="/v1/ledger", tags=["ledger"])
     anyone, institution = [Depends(allowed.everyone)], allowed.members
 
-    @router.get("/head", dependencies=anyone)
-    def head() -> Head:
+    @router.get("/head", dependencies=anyone, response_model=Head)
+    def head() -> Response:
         """The newest block, final or not."""
-        return head_of(store)
+        return answer(head_of(store))
 
-    @router.get("/blocks", dependencies=anyone)
-    def blocks(
-        limit: Limit = 50, cursor: Cursor = None, order: Order = Order.OLDEST
-    ) -> Page[BlockSummary]:
+    @router.get("/blocks", dependencies=anyone, response_model=Page[BlockSummary])
+    def blocks(limit: Limit = 50, cursor: Cursor = None, order: Order = Order.OLDEST) -> Response:
         """Blocks in pages; a cursor is a height."""
         found = store.listing.blocks(
             past=past(cursor), limit=limit + 1, newest_first=order is Order.NEWEST
         )
         items = [BlockSummary.model_validate(block, from_attributes=True) for block in found]
-        return page_of(items, limit, lambda block: str(block.height))
+        return answer(page_of(items, limit, lambda block: str(block.height)))
 
     @router.get("/blocks/{height}", dependencies=anyone, response_model=BlockBytes)
     def block(height: Height, request: Request) -> Any:
@@ -81,7 +80,7 @@ def ledger_router(
         tag = f"{found.header.hash}-{len(lines)}"
         return tagged(request, tag, lambda: _json(block_to_wire(found, lines)), final=False)
 
-    @router.get("/entries", dependencies=anyone)
+    @router.get("/entries", dependencies=anyone, response_model=Page[RecordItem])
     def entries(
         type: Annotated[str | None, Query(pattern=r"^[a-z-]{1,40}$", examples=["result"])] = None,
         job: Name | None = None,
@@ -89,13 +88,13 @@ def ledger_router(
         limit: Limit = 50,
         cursor: Cursor = None,
         order: Order = Order.OLDEST,
-    ) -> Page[RecordItem]:
+    ) -> Response:
         """Records of a type, a job, an institution or all; a cursor is an index."""
         found = store.listing.entries(
             (type,) if type else (), job, institution,
             past=past(cursor), limit=limit + 1, newest_first=order is Order.NEWEST,
         )  # fmt: skip
-        return page_of([record_item(one) for one in found], limit, lambda item: str(item.index))
+        return page_of_records(found, limit)
 
     @router.get("/records/{index}", dependencies=anyone, response_model=Leaf)
     def record(index: Index, request: Request) -> Any:
@@ -222,10 +221,14 @@ def head_of(store: LedgerStore) -> Head:
     )  # fmt: skip
 
 
-def record_item(listed: Listed) -> RecordItem:
-    """One record of a list."""
-    body = json.loads(listed.entry.data)["body"]  # checked when it was stored
-    return RecordItem(index=listed.index, height=listed.height, record=body)
+def page_of_records(found: Sequence[Listed], limit: int) -> Response:
+    """A page out of one more than it holds: the bytes that were signed, passed on unread."""
+    items = b",".join(
+        b'{"index":%d,"height":%d,"record":%s}' % (one.index, one.height, one.entry.stored_body)
+        for one in found[:limit]
+    )
+    after = b'"%d"' % found[limit - 1].index if len(found) > limit else b"null"
+    return Response(b'{"items":[%s],"next":%s}' % (items, after), media_type="application/json")
 
 
 def _search(store: LedgerStore, standing: Standing, q: str) -> list[Found]:

@@ -21,6 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
+from consortium.api.callers import Permission
 from consortium.api.edge import Traffic
 from consortium.api.schemas import Access
 from consortium.job_state import job_state
@@ -139,7 +140,7 @@ class LedgerCollector(Collector):
         yield from (rejected, absent)
 
 
-def metrics_router(metrics: Metrics, auditing: Callable[..., str]) -> APIRouter:
+def metrics_router(metrics: Metrics, auditing: Permission) -> APIRouter:
     """The route. ``auditing`` is the dependency that says who asks."""
     router = APIRouter(prefix="/v1", tags=["operations"])
 

@@ -4,12 +4,13 @@ FastAPI describes what goes right. What goes wrong has one form, and depends on 
 that is added here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from consortium.api.callers import Permission
 from consortium.api.problems import MEDIA_TYPE
 from consortium.api.schemas import Problem
 
@@ -40,7 +41,7 @@ _PROBLEMS = {
 _OPEN, _WITH_TOKEN, _WITH_BODY = ("400", "404", "429", "500", "503"), ("401", "403"), ("409", "413")
 
 
-def openapi_router(app: FastAPI, everyone: Callable[..., str]) -> APIRouter:
+def openapi_router(app: FastAPI, everyone: Permission) -> APIRouter:
     """The route; ``everyone`` is the dependency that says who asks. Takes `app.openapi` over."""
     router = APIRouter(prefix="/v1", tags=["operations"])
 

@@ -12,6 +12,8 @@ from ledger.records import Job
 if TYPE_CHECKING:
     from consortium.coordinator.strategy import Progress
 
+_BELIEVED_S = 60
+
 
 class LiveState:
     """The report in ``coordinator/live.json``.
@@ -48,6 +50,15 @@ class LiveState:
         if ends is not None:
             fields |= {"states": dict.fromkeys(sorted(here()), "asked"), "state": "running"}
         self.update(**fields, reason="")
+
+    def running(self) -> bool:
+        """Whether a round is under way, as far as the report goes.
+
+        Believed until a minute after the end of its phase: whoever was killed reports no more.
+        """
+        content = self.read()
+        told = max(content.get("phase_ends") or 0, content.get("time") or 0)
+        return content.get("state") == "running" and time.time() < told + _BELIEVED_S
 
     def read(self) -> Mapping[str, Any]:
         """What was written last; empty if nothing was."""

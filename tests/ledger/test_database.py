@@ -1,4 +1,5 @@
 import logging
+import math
 import os
 import re
 import socket
@@ -372,3 +373,22 @@ def test_another_encoding_is_refused(admin_engine: Engine) -> None:
             assert "UTF8" in caught.value.resolve
         finally:
             connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.mark.parametrize("rested", [True, False])
+def test_a_connection_that_has_rested_is_asked_before_it_is_used(
+    engine: Engine, admin_engine: Engine, monkeypatch: pytest.MonkeyPatch, rested: bool
+) -> None:
+    monkeypatch.setattr(database, "_RESTED_S", 0 if rested else math.inf)
+    pid = text("SELECT pg_backend_pid()")
+    with engine.connect() as connection:
+        own = connection.execute(pid).scalar_one()
+    with admin_engine.connect() as connection:
+        end = text("SELECT pg_terminate_backend(:own, 10000)")  # waits until it has ended
+        assert connection.execute(end, {"own": own}).scalar_one()
+    if rested:
+        with engine.connect() as connection:
+            assert connection.execute(pid).scalar_one() != own
+    else:
+        with engine.connect() as connection, pytest.raises(DBAPIError):
+            connection.execute(pid)
