@@ -170,6 +170,7 @@ def test_a_resubmitted_update_is_caught(demo_report: dict[str, Any]) -> None:
     assert caught == [(number, "NearCopy") for number in range(2, ROUNDS + 1)]
 
 
+@pytest.mark.slow  # `tests/rounds` and `tests/agent` have the check itself
 def test_a_handed_over_copy_is_caught(new_home: Callable[[], Path]) -> None:
     report = Demo(new_home(), "--cheat", "copy", "--hospitals", "5").report
     cheater = report["cheat"]["institution"]

@@ -39,14 +39,20 @@ def started_by(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 @pytest.mark.timeout(600)
-def test_nothing_is_left_behind(new_home: Callable[[], Path]) -> None:
-    """Interrupted, then killed, in one home: each start ends the job before it."""
+@pytest.mark.parametrize(
+    "hows",
+    [(signal.SIGKILL,), pytest.param((signal.SIGINT, signal.SIGKILL), marks=pytest.mark.slow)],
+)
+def test_nothing_is_left_behind(
+    new_home: Callable[[], Path], hows: tuple[signal.Signals, ...]
+) -> None:
+    """Killed, or interrupted and then killed, in one home: each start ends the job before it."""
     home = new_home()
-    for how in (signal.SIGINT, signal.SIGKILL):
+    for how in hows:
         killed_in_round_two(home, how)
-    # What the two had reserved and not spent is there again.
+    # What they had reserved and not spent is there again.
     report = Demo(home).report
-    assert report["job"] == "breast-cancer-3"
+    assert report["job"] == f"breast-cancer-{len(hows) + 1}"
     for hospital in report["hospitals"]:
         assert 1.0 < hospital["epsilon_spent"] < 1.2
 

@@ -19,9 +19,12 @@ KINDS: list[Callable[[Faulty], None]] = [
     kinds.a_cut_network_loses_nothing,
     kinds.the_coordinators_side_is_killed,
     kinds.an_agent_is_killed,
-    kinds.two_agents_are_gone,
     kinds.a_stranger_is_refused,
     kinds.a_suspended_hospital_is_refused,
+]
+# As many jobs again: not in every run.
+MORE: list[Callable[[Faulty], None]] = [
+    kinds.two_agents_are_gone,
     kinds.a_changed_bundle_is_refused,
 ]
 # What measures time or CPU wants a machine of its own.
@@ -40,8 +43,13 @@ def site() -> Iterator[Faulty]:
 
 
 @pytest.mark.timeout(900)
-def test_every_kind_of_fault(site: Faulty, subtests: pytest.Subtests) -> None:
-    play(site, subtests, KINDS)
+@pytest.mark.parametrize(
+    "wanted", [KINDS, pytest.param(MORE, marks=pytest.mark.slow)], ids=["most", "more"]
+)
+def test_every_kind_of_fault(
+    site: Faulty, subtests: pytest.Subtests, wanted: list[Callable[[Faulty], None]]
+) -> None:
+    play(site, subtests, wanted)
     # After jobs with every kind of fault in them.
     each_hospital_s_test_results_come_onto_the_ledger(site.made)
     hospitals_listen_nowhere_but_on_their_own_loopback(site.made)
