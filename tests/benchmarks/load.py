@@ -48,14 +48,10 @@ class Load:
 
 @contextmanager
 def load(
-    socket: Path, paths: Mapping[str, str], token: str = "", seconds: float = 20,
-    pause_s: float = 0,
-) -> Iterator[Load]:  # fmt: skip
-    """Begins to ask for ``paths`` in turn; after each answer a connection pauses."""
-    wanted = {
-        "socket": str(socket), "paths": dict(paths), "token": token, "seconds": seconds,
-        "pause_s": pause_s,
-    }  # fmt: skip
+    socket: Path, paths: Mapping[str, str], token: str = "", seconds: float = 20
+) -> Iterator[Load]:
+    """Begins to ask for ``paths`` in turn."""
+    wanted = {"socket": str(socket), "paths": dict(paths), "token": token, "seconds": seconds}
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.benchmarks.load", json.dumps(wanted)],
         stdout=subprocess.PIPE, text=True,
@@ -96,10 +92,7 @@ class _Connection(asyncio.Protocol):
         self._load.took[self._name].append(time.perf_counter() - self._began)
         self._load.errors[self._name] += self._received[9:12] != b"200"
         self._received.clear()
-        if self._load.pause_s:
-            asyncio.get_running_loop().call_later(self._load.pause_s, self._ask)
-        else:
-            self._ask()
+        self._ask()
 
     def connection_lost(self, exc: Exception | None) -> None:
         over = time.monotonic() >= self._load.end
@@ -112,10 +105,10 @@ class _Connection(asyncio.Protocol):
 class _Asking:
     """What all connections share."""
 
-    def __init__(self, paths: dict[str, str], token: str, seconds: float, pause_s: float) -> None:
+    def __init__(self, paths: dict[str, str], token: str, seconds: float) -> None:
         head = f"host: consortium\r\nauthorization: Bearer {token}\r\n\r\n"
         self.requests = [(n, f"GET {p} HTTP/1.1\r\n{head}".encode()) for n, p in paths.items()]
-        self.turn, self.end, self.pause_s = count(), time.monotonic() + seconds, pause_s
+        self.turn, self.end = count(), time.monotonic() + seconds
         self.took: dict[str, list[float]] = defaultdict(list)
         self.errors: dict[str, int] = defaultdict(int)
         self.open, self.done = CONNECTIONS, asyncio.Event()

@@ -68,6 +68,11 @@ class Visitor:
             pytest.fail(f"{self.page.url} is not drawn: {self.page.inner_text('body')!r}, "
                         f"{self.complaints}")  # fmt: skip
 
+    def drawn(self) -> None:
+        """Waits until a chart is there, if the page has any."""
+        if self.page.query_selector(_CHART):
+            self.page.wait_for_selector(f"{_CHART} canvas, {_CHART} svg", timeout=PATIENCE_MS)
+
     def fits(self) -> None:
         """Nothing is wider than the screen."""
         wide = self.page.evaluate(
@@ -88,8 +93,7 @@ class Visitor:
         tall = "document.querySelector('[data-testid=stMain]')?.scrollHeight ?? 0"
         height = min(TALLEST, max(size["height"], self.page.evaluate(tall)))
         self.page.set_viewport_size({"width": size["width"], "height": height})
-        if self.page.query_selector(_CHART):
-            self.page.wait_for_selector(f"{_CHART} canvas, {_CHART} svg", timeout=PATIENCE_MS)
+        self.drawn()
         self.page.screenshot(path=SCREENSHOTS / f"{name}-{self.mode}.png", animations="disabled")
         self.page.set_viewport_size(size)
 
