@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ from ledger.store import LedgerStore
 
 HOST = "127.0.0.1"
 _LONGEST_SOCKET = 107
+_SWITCH_S = 0.0005
 _WATCH_S, _PATIENCE = 1.0, 5
 _DRAFT_WATCH_S, _HANDOVER_S = 0.2, 20.0
 log = logging.getLogger("medpole.serve")
@@ -76,6 +78,9 @@ def serve(
 def _serve_ledger(
     local: Home, store: LedgerStore, listening: socket.socket, url: str | None, per_minute: int
 ) -> None:
+    # A thread that comes back from the database waits for the interpreter this long, if another
+    # one computes: with 5 ms, Python's own, a member's request waits for a reader's at each step.
+    sys.setswitchinterval(_SWITCH_S)
     view = StoreView(store, local.content, local.models)
     sequencing = Sequencing(view, local.keys, lambda code: log.warning("sequencing: %s", code))
     with store.changes() as changes:

@@ -2,8 +2,8 @@
 
 - Fifty connections ask for the head, an entry with its proof, and a page of entries, each for
   twenty seconds; in the same run they ask a bare FastAPI route, and a bare SELECT is timed.
-- A job runs twice on a deployment (`consortium serve`, the coordinator, four agents, TLS, the
-  proxy): alone, and while fifty connections ask for the same three, each again as soon as it is
+- Jobs run on a deployment (`consortium serve`, the coordinator, four agents, TLS, the proxy), by
+  turns alone and while fifty connections ask for the same three, each again as soon as it is
   answered; with the limits of requests a minute off.
 """
 
@@ -28,7 +28,7 @@ from deployment import HEART, Deployment, deployment, until
 from hospital_tables import BREAST, write_tables
 from hospital_tables import HEART as HEART_TASK
 
-SECONDS, BESIDE_S, ROUNDS = 20.0, 60.0, 20
+SECONDS, BESIDE_S, ROUNDS, TURNS = 20.0, 60.0, 20, 2
 _SELECT = text("SELECT height, body FROM entries WHERE idx = :index")
 
 
@@ -38,11 +38,8 @@ def measure() -> dict[str, Figure]:
         folder = Path(name)
         folder.chmod(0o755)  # the database's account passes through
         with _network(folder) as network:
-            _say("a job alone")
-            alone = _rounds(network)
-            figures = _alone(network, folder)
-            _say("a job beside the load")
-            return figures | _beside(network, alone)
+            beside = _beside(network)  # first: its jobs fill the ledger
+            return beside | _alone(network, folder)
 
 
 def _say(what: str) -> None:
@@ -108,23 +105,34 @@ def _select_per_s(home: Path) -> float:
         return number / 3
 
 
-def _beside(network: Deployment, alone: float) -> dict[str, Figure]:
+def _beside(network: Deployment) -> dict[str, Figure]:
     socket, token = network.home / "api.sock", _token(network)
-    with load(socket, _paths(), token, BESIDE_S) as asking:
-        beside = _rounds(network)
-        answered = asking.answered()
-    figures = {
-        "api.beside.round": Figure(beside, "s a round", "without the load", alone),
-        "api.beside.per_s": Figure(sum(a.per_s for a in answered.values()), "requests/s"),
-        "api.beside.errors": Figure(sum(a.errors for a in answered.values()), "errors"),
-    }
-    return figures | {
-        f"api.beside.{name}.p99": Figure(found.p99, "ms") for name, found in answered.items()
+    alone: list[float] = []
+    beside: list[float] = []
+    answers: list[dict[str, Answered]] = []
+    for _ in range(TURNS):
+        _say("a job alone")
+        alone += _rounds(network)
+        _say("a job beside the load")
+        with load(socket, _paths(), token, BESIDE_S) as asking:
+            beside += _rounds(network)
+            answers.append(asking.answered())
+    return {
+        "api.beside.round": Figure(
+            statistics.median(beside), "s a round", "without the load", statistics.median(alone)
+        ),
+        "api.beside.per_s": Figure(
+            statistics.mean(sum(a.per_s for a in found.values()) for found in answers), "requests/s"
+        ),
+        "api.beside.p99": Figure(max(a.p99 for found in answers for a in found.values()), "ms"),
+        "api.beside.errors": Figure(
+            sum(a.errors for found in answers for a in found.values()), "errors"
+        ),
     }
 
 
-def _rounds(network: Deployment) -> float:
-    """Seconds a round of a job: the median, from each round's beginning to the next one's."""
+def _rounds(network: Deployment) -> list[float]:
+    """Seconds of each round of a job, from its beginning to the next one's."""
     began: dict[int, float] = {}
     job = network.submit(ROUNDS)
 
@@ -135,5 +143,4 @@ def _rounds(network: Deployment) -> float:
         return bool(began) and live.get("job") != job
 
     until(ended, 300, f"{job} ends", every=0.01)
-    times = [began[number + 1] - began[number] for number in sorted(began)[1:-1]]
-    return statistics.median(times)
+    return [began[number + 1] - began[number] for number in sorted(began)[1:-1]]
