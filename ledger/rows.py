@@ -21,6 +21,7 @@ from ledger.records import (
     RoundRecord,
 )
 
+_AT_ONCE = 10_000
 _ENTRY_COLUMNS = (
     "idx", "height", "type", "institution", "job", "round", "body", "leaf_hash", "submission_key",
 )  # fmt: skip
@@ -168,11 +169,9 @@ def read_frontier(connection: Connection, height: int) -> Frontier:
     if row.frontier is not None:
         return to_frontier(size, row.frontier)
     frontier = Frontier()  # a block stored before the column was there
-    leaves = (
-        select(schema.entries.c.leaf_hash)
-        .where(schema.entries.c.idx < size)
-        .order_by(schema.entries.c.idx)
-    )
-    for leaf in connection.execute(leaves, execution_options={"yield_per": 10_000}).scalars():
-        frontier.append(bytes(leaf))
+    leaves = select(schema.entries.c.leaf_hash).order_by(schema.entries.c.idx)
+    for first in range(0, size, _AT_ONCE):
+        part = schema.entries.c.idx.between(first, min(first + _AT_ONCE, size) - 1)
+        for leaf in connection.execute(leaves.where(part)).scalars():
+            frontier.append(bytes(leaf))
     return frontier

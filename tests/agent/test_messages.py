@@ -22,7 +22,8 @@ from ledger.content import model_hash
 from privacy import closed_form
 
 ONE = "hospital-1"
-_NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+# Not in the middle of a hash or of Base64.
+_NUMBER = re.compile(rb"(?<![\w+/=.-])-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w+/=.])")
 # Integers in a hospital's records that everybody knows already.
 _PUBLIC = {"v", "round", "attempt", "height", "steps", "rounds", "normaliser", "size"}
 
