@@ -1,7 +1,7 @@
-"""A hospital's own table for a task: read, checked, split and stored as a cohort, all on site.
+"""A hospital's patients for a task: read from where they are, checked, split and stored on site.
 
-A table holds one row for each patient. Nothing here, no message, report or error, holds a value of
-a patient; reports say how many in bands, so that one may be shown to somebody else.
+A stored table holds one row for each patient. Nothing here, no message, report or error, holds a
+value of a patient; reports say how many in bands, so that one may be shown to somebody else.
 
 Parts, drawn per class by public shares (`consortium.tasks.task.draw`): 20 % for the test, 20 % of
 the rest for validation, what is left, 64 %, for training.
@@ -11,70 +11,39 @@ never taken from the table: the data owner gives it, from what is public about t
 is rounded down to a multiple of 5.
 """
 
-import csv
 import re
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import pandas as pd
 
 from consortium import tasks
-from consortium.tasks.errors import DataInvalid
-from consortium.tasks.schema import check_columns
-from consortium.tasks.task import JUDGEABLE, Split, Task, draw
+from consortium.tasks.task import Split, Task, draw
 from hospital_agent.cohort import PARTS, Cohort
+from hospital_agent.data_report import Examination, TableReport, share_band
 from hospital_agent.errors import (
     CohortExists,
     CohortMissing,
     CohortNameInvalid,
     DeclaredPatientsInvalid,
-    SourceUnsupported,
-    TableUnreadable,
+    PolicyRefused,
 )
 from hospital_agent.folder import HospitalFolder
+from hospital_agent.mapping import Mapping, read_mapping
 from hospital_agent.policy import Policy, allow_task
+from hospital_agent.sources.frame import FrameSource
+from hospital_agent.sources.opening import Address, open_source
+from hospital_agent.sources.source import Source
+from hospital_agent.table import Reading, Rows, reduced
+from privacy.deidentification.anonymity import Generalised, enforce
 
 TEST_SHARE: Final = 0.20
 VALIDATION_SHARE: Final = 0.20
-FEWEST_ROWS: Final = 10
 _ROUNDED_TO: Final = 5
-_MISSING: Final = ("", "na", "nan", "null")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,59}")
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of the schema in a table; missing and wrong are shares in words."""
-
-    name: str
-    missing: str
-    problem: str = ""
-    fix: str = ""
-
-
-@dataclass(frozen=True)
-class TableReport:
-    """What a table is good for. usable: it can be added; warnings do not stand against that."""
-
-    task: str
-    rows: str
-    positive: str
-    duplicates: str
-    dropped: tuple[str, ...]
-    columns: tuple[Column, ...]
-    problems: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-    @property
-    def usable(self) -> bool:
-        """Whether the table fits the task."""
-        return not self.problems
 
 
 @dataclass(frozen=True)
@@ -86,191 +55,122 @@ class Added:
     policy: Policy
 
 
-# reading
+def check(task_name: str, address: Address, mapping_file: Path | None = None) -> TableReport:
+    """All that is wrong with a source for a task, and what it is good for. Stores nothing.
 
-
-def read_table(source: Path) -> pd.DataFrame:
-    """A table from a file, every cell a text, or None where it is missing.
+    Memory does not grow with the rows, unless the mapping makes one row of several.
 
     Raises:
-        SourceUnsupported: for anything but CSV.
-        TableUnreadable: if it is no table; names line and column numbers only.
+        TaskError: if there is no such task.
+        AgentError: if the source or the mapping cannot be read.
     """
-    if source.suffix.lower() != ".csv":
-        raise SourceUnsupported(
-            f"data can be read from .csv files only, not from {source.suffix[:20] or 'this'!r}",
-            "export the table as CSV in UTF-8 with a header; other sources come later",
-        )
-    try:
-        with source.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(lines, [])]
-            rows = [_cells(line, header, lines.line_num) for line in lines if line]
-    except OSError as error:
-        raise TableUnreadable(
-            f"the file cannot be read ({error.strerror})", "check the path and its owner"
-        ) from None
-    except UnicodeDecodeError:
-        raise TableUnreadable("the file is not UTF-8", "export it again as UTF-8") from None
-    except csv.Error:
-        raise TableUnreadable(
-            "the file is not well-formed CSV", "quote a text that holds a comma or a quote"
-        ) from None
-    if len(header) < 2:
-        raise TableUnreadable(
-            "the first line names fewer than two columns",
-            "begin with a header, and separate columns with commas, not with ; or tabs",
-        )
-    if twice := sorted({name for name in header if name and header.count(name) > 1}):
-        # A header that is data must not be shown: only names that are some task's.
-        known = {f.name for task in tasks.TASKS.values() for f in task.features}
-        named = ", ".join(name for name in twice if name in known) or "a column"
-        raise TableUnreadable(f"the header names {named} twice", "keep one of each")
-    return pd.DataFrame(rows, columns=header, dtype=object)
+    task = tasks.get(task_name)
+    mapping = read_mapping(mapping_file, task)
+    return examine(task, open_source(address, mapping), mapping)
 
 
-def _cells(line: list[str], header: Sequence[str], number: int) -> list[str | None]:
-    if len(line) != len(header):
-        raise TableUnreadable(
-            f"line {number} has {len(line)} columns, the header {len(header)}",
-            "export it again: a line that is cut off or shifted would mix up columns",
-        )
-    return [None if (text := cell.strip()).lower() in _MISSING else text for cell in line]
+def examine(task: Task, source: Source, mapping: Mapping | None = None) -> TableReport:
+    """The report on a source (see `check`)."""
+    return _read(task, source, mapping or Mapping(), keep=False)[0]
 
 
-# checking
-
-
-def examine(task: Task, frame: pd.DataFrame) -> TableReport:
-    """All that is wrong with a table, and what it is good for."""
-    wanted = [*(feature.name for feature in task.features), task.label]
-    there = [name for name in wanted if name in frame.columns]
-    absent = [name for name in wanted if name not in frame.columns]
-    problems = [f"{name}: the column is missing; name it so in the header" for name in absent]
-    if len(frame) < FEWEST_ROWS:
-        problems.append(f"the table holds fewer than {FEWEST_ROWS} rows")
-    columns = []
-    for name in there:
-        column = _examine(task, name, frame[[name]])
-        columns.append(column)
-        if column.problem:
-            problems.append(f"{column.problem}; {column.fix}")
-    positives = _outcomes(task, frame)
-    same = int(frame[there].duplicated().sum()) if there else 0
-    return TableReport(
-        task=task.name, rows=rows_band(len(frame)),
-        positive="unknown" if positives is None else share_band(positives.mean()),
-        duplicates=share_band(same / max(1, len(frame))),
-        dropped=_dropped(frame, wanted), columns=tuple(columns),
-        problems=tuple(problems), warnings=tuple(_warnings(frame, columns, positives, same)),
-    )  # fmt: skip
-
-
-def _examine(task: Task, name: str, column: pd.DataFrame) -> Column:
-    missing = share_band(float(column[name].isna().mean())) if len(column) else "none"
-    if not len(column):
-        return Column(name, missing)
-    try:
-        features = [feature for feature in task.features if feature.name == name]
-        check_columns(column, features, None if features else name)
-    except DataInvalid as error:
-        return Column(name, missing, error.what, error.resolve)
-    return Column(name, missing)
-
-
-def _outcomes(task: Task, frame: pd.DataFrame) -> np.ndarray | None:
-    if task.label not in frame.columns or not len(frame):
-        return None
-    values = pd.to_numeric(frame[task.label], errors="coerce").to_numpy(dtype=np.float64)
-    return values == 1 if np.isin(values, (0.0, 1.0)).all() else None
-
-
-def _dropped(frame: pd.DataFrame, wanted: Sequence[str]) -> tuple[str, ...]:
-    """Names of columns outside the schema; without a header they would be a patient's values."""
-    if not any(name in frame.columns for name in wanted):
-        return ()
-    return tuple(name[:40] or "(no name)" for name in frame.columns if name not in wanted)
-
-
-def _warnings(
-    frame: pd.DataFrame, columns: Sequence[Column], positives: np.ndarray | None, same: int
-) -> list[str]:
-    found = []
-    if same:
-        found.append(
-            f"some rows are the same as another ({share_band(same / len(frame))}): each patient "
-            "may have one row only, or epsilon does not cover a patient"
-        )
-    found += [f"{c.name}: no value at all" for c in columns if c.missing == "all"]
-    if positives is not None:
-        counts = (int(positives.sum()), int((~positives).sum()))
-        if min(counts) == 0:
-            found.append("all patients have the same outcome: this hospital can judge no model")
-        elif min(counts) < 3 * JUDGEABLE:
-            found.append(
-                f"fewer than {3 * JUDGEABLE} patients of one outcome: too few for its validation "
-                "part, so this hospital can judge no model"
-            )
-    return found
-
-
-def rows_band(count: int) -> str:
-    """A number of rows as a band: 100 to 199."""
-    if count < FEWEST_ROWS:
-        return f"fewer than {FEWEST_ROWS}"
-    low = 10 ** (len(str(count)) - 1)
-    steps = [low, 2 * low, 5 * low, 10 * low]
-    first, after = next((a, b) for a, b in pairwise(steps) if count < b)
-    return f"{first} to {after - 1}"
-
-
-def share_band(share: float) -> str:
-    """A share of the rows as a band."""
-    if share <= 0 or share >= 1:
-        return "none" if share <= 0 else "all"
-    edges = ((0.05, "under 5 %"), (0.2, "5 to 20 %"), (0.4, "20 to 40 %"), (0.6, "40 to 60 %"))
-    more = ((0.8, "60 to 80 %"), (0.95, "80 to 95 %"))
-    return next((text for edge, text in edges + more if share < edge), "over 95 %")
+def _read(
+    task: Task, source: Source, mapping: Mapping, *, keep: bool
+) -> tuple[TableReport, pd.DataFrame]:
+    """The report, and with ``keep`` the task's columns of all patients."""
+    reading = Reading(task, source, mapping)
+    examination = Examination(task, reading, source.kind)
+    kept: list[Rows] = []
+    for rows in reading.chunks():
+        if mapping.rows is None:
+            examination.take(rows)
+        if keep or mapping.rows is not None:
+            kept.append(rows)
+    if mapping.rows is not None:
+        numbers, differing = reduced(kept, mapping.rows, task)
+        kept = [Rows(numbers, None, len(numbers))]
+        examination.take(kept[0], differing=int(differing.sum()))
+    frames = [rows.numbers for rows in kept] if keep else [pd.DataFrame()]
+    return examination.report(), pd.concat(frames, ignore_index=True)
 
 
 # adding
 
 
 def add_cohort(
-    folder: HospitalFolder, name: str, task_name: str, source: Path, declared: int | None,
-    seed: int | None = None,
+    folder: HospitalFolder, name: str, task_name: str, address: Address, declared: int | None,
+    seed: int | None = None, mapping_file: Path | None = None,
 ) -> Added:  # fmt: skip
-    """Stores a table as this hospital's cohort for a task, and allows that task.
+    """Stores a source's patients as this hospital's cohort for a task, and allows that task.
 
     Raises:
         TaskError: if there is no such task, or the table does not fit it.
-        AgentError: if the file, the name or the declared number cannot be used, or there is a
-            cohort already.
-        PrivacyError: if the policy's limit is none.
+        AgentError: if the source, the mapping, the name or the declared number cannot be used, the
+            policy refuses, or there is a cohort already.
+        PrivacyError: if what would stay holds identifiers, patients are not as alike as the policy
+            says, or its limit is none.
     """
     task = tasks.get(task_name)
     check_name(folder, name, task.name)
     public = round_declared(declared)
-    frame = read_table(source)
-    report = examine(task, frame)
+    mapping = read_mapping(mapping_file, task)
+    report, frame = _read(task, open_source(address, mapping), mapping, keep=True)
     if report.problems:
-        more = len(report.problems) - 1
-        raise DataInvalid(
-            report.problems[0] + (f"; and {more} more" if more else ""),
-            f"`hospital-agent data check --source {source} --task {task.name}` shows everything",
+        first, more = report.problems[0], len(report.problems) - 1
+        raise type(first)(
+            first.what + (f"; and {more} more" if more else ""),
+            f"{first.resolve}. `hospital-agent data check` with the same options shows everything",
         )
+    policy = Policy.read(folder.path / "policy.json")
+    warnings = list(report.warnings)
+    if policy.fewest_alike:
+        made = made_alike(task, frame, policy)
+        frame = made.frame
+        warnings.append(_said(made, policy))
     drawn = secrets.randbits(31) if seed is None else seed
     split = split_table(task, frame, drawn)
+    if split.train[task.label].nunique() < 2:
+        if policy.one_class == "refused":
+            raise PolicyRefused(
+                "one_class: all patients of the training part have the same outcome",
+                "the data owner may run `hospital-agent policy set --one-class allowed`",
+            )
+        warnings.append("the training part holds one outcome only; the policy allows that")
     if not len(split.train) / 2 <= public <= len(split.train) * 2:
         far = "declared_patients is less than half or more than twice the training part: it would "
-        report = replace(report, warnings=(*report.warnings, far + "learn badly"))
+        warnings.append(far + "learn badly")
     # First: a task that is allowed and has no patients yet harms nobody, and nothing is half done.
     policy = allow_task(folder, task.name)
     cohort = Cohort.add(
         folder, task.name, split, public,
         Decimal(policy.lifetime_epsilon), Decimal(policy.delta), name, drawn,
     )  # fmt: skip
-    return Added(cohort, report, policy)
+    return Added(cohort, replace(report, warnings=tuple(warnings)), policy)
+
+
+def made_alike(task: Task, frame: pd.DataFrame, policy: Policy) -> Generalised:
+    """The table in which each patient is like as many others as the policy says.
+
+    Raises:
+        KNotReached: if that cannot be.
+    """
+    ladders = {
+        feature.name: feature.quasi_identifier
+        for feature in task.features
+        if feature.quasi_identifier is not None
+    }
+    return enforce(frame, ladders, task.label, policy.fewest_alike, policy.left_out_percent / 100)
+
+
+def _said(made: Generalised, policy: Policy) -> str:
+    widths = ", ".join(
+        f"{name} " + ("left out" if width is None else f"by {width:g}" if width else "as it is")
+        for name, width in made.widths.items()
+    )
+    return (
+        f"each patient is like at least {policy.fewest_alike - 1} others: {widths}; rows left out: "
+        f"{share_band(made.left_out)}. These inputs are what models are trained on"
+    )
 
 
 def check_name(folder: HospitalFolder, name: str, task: str) -> None:
@@ -326,13 +226,14 @@ def split_table(task: Task, frame: pd.DataFrame, seed: int) -> Split:
 # what is there
 
 
-def stored_table(folder: HospitalFolder, name: str) -> tuple[Cohort, pd.DataFrame]:
-    """A cohort by its name here, its parts in one table.
+def check_stored(folder: HospitalFolder, name: str) -> TableReport:
+    """The report on a cohort that is stored here, by its name.
 
     Raises:
         CohortMissing: if none is called so.
     """
     for cohort in Cohort.all(folder):
         if cohort.name == name:
-            return cohort, pd.concat([cohort.frame(part) for part in PARTS])
+            frame = pd.concat([cohort.frame(part) for part in PARTS], ignore_index=True)
+            return examine(tasks.get(cohort.task), FrameSource(frame))
     raise CohortMissing("no cohort here is called so", "see `hospital-agent data list`")

@@ -131,11 +131,75 @@ class DeclaredPatientsInvalid(AgentError):
 
 
 class SourceUnsupported(AgentError):
-    """Data of this kind cannot be read yet."""
+    """Data of this kind cannot be read, or what reads it is not installed."""
 
 
 class TableUnreadable(AgentError):
     """A file is no table that could be read."""
+
+
+class SourceEmpty(TableUnreadable):
+    """A source holds no row."""
+
+
+class DelimiterWrong(TableUnreadable):
+    """A text file's columns are separated by something else than was said."""
+
+
+class EncodingWrong(TableUnreadable):
+    """A text file is not, or not all, in the encoding that was said."""
+
+
+class TooManyColumns(TableUnreadable):
+    """A table has far more columns than measurements of a patient."""
+
+
+class SourceTooLarge(TableUnreadable):
+    """A file holds, or says that it holds, more than would ever be read."""
+
+
+class LabelsMissing(AgentError):
+    """A source does not say which patients have the outcome."""
+
+
+class DecimalComma(AgentError):
+    """A column's numbers have a comma before their decimals."""
+
+
+class MappingFileInvalid(AgentError):
+    """A mapping file cannot be read, or does not fit the source or the task."""
+
+
+class UnitUnknown(AgentError):
+    """A unit is missing, or nobody here knows it."""
+
+
+class UnitUnconvertible(AgentError):
+    """A unit cannot be converted to the task's with what the mapping says."""
+
+
+class ValueUnmapped(AgentError):
+    """A column holds codes that the mapping does not list."""
+
+
+class PatientRepeated(AgentError):
+    """Patients have several rows, and nothing says which one counts."""
+
+
+class DatabaseUnreadable(AgentError):
+    """A hospital's database does not answer, or not to this query."""
+
+
+class SecretInAddress(AgentError):
+    """A password stands in a database's address, where others can see it."""
+
+
+class FhirInvalid(TableUnreadable):
+    """A file is no FHIR Bundle and no line of it a resource."""
+
+
+class FhirVersionUnsupported(AgentError):
+    """FHIR data is of another version than R4."""
 
 
 class AppDiffers(AgentError):

@@ -11,6 +11,7 @@
 | ``member.json`` | the public form that stands on the ledger (`hospital_agent.enrolment`) |
 | ``approvals.sqlite`` | what was approved here, and by whom (`hospital_agent.approvals`) |
 | ``decisions.sqlite`` | jobs that a person approved or refused (`hospital_agent.decisions`) |
+| ``pseudonyms/TASK.key`` | the key of a cohort's pseudonyms, 0600 (`hospital_agent.images`) |
 | ``cohorts/TASK/`` | ``train.csv``, ``validation.csv``, ``test.csv``, ``cohort.json`` |
 | ``budget.sqlite`` | privacy spent, reserved and left (`privacy.budget`) |
 | ``rounds.sqlite`` | what a round must not forget between its phases (`hospital_agent.rounds`) |
@@ -29,6 +30,7 @@ from hospital_agent.errors import FolderInvalid
 from ledger.content import ContentStore
 from ledger.keys import KeyRing, Role, SecretKey
 from privacy.budget import Budget
+from privacy.deidentification.pseudonyms import PseudonymKey
 
 if TYPE_CHECKING:
     from consortium.models import ModelStore
@@ -128,6 +130,16 @@ class HospitalFolder:
             following.replace(self.path / "member.json")
         (self.path / "keys.next").rename(self.path / "keys")
         self.__dict__.pop("keys", None)
+
+    def pseudonym_key(self, task: str) -> PseudonymKey:
+        """The key of a cohort's pseudonyms, made on first use.
+
+        Raises:
+            PseudonymKeyInvalid: if it is damaged, or open to others.
+        """
+        folder = self.path / "pseudonyms"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return PseudonymKey.open(folder / f"{task}.key")
 
     @cached_property
     def budget(self) -> Budget:

@@ -15,12 +15,12 @@ from consortium import tasks
 from hospital_agent.errors import FolderInvalid, PolicyInvalid, PolicyRefused, ReleaseRefused
 from hospital_agent.folder import HospitalFolder, read_json, write_json
 from ledger.records import Job
-from privacy.budget_status import epsilon_up
+from privacy.accounting import epsilon_of_job, shown_up
 from privacy.contract import PrivacyTerms, check_delta, check_epsilon
 from privacy.errors import PrivacyError
-from privacy.gaussian import mu_squared
 
 APPROVALS: Final = ("never", "always")
+ONE_CLASS: Final = ("allowed", "refused")
 INSTALLED: Final = "installed"
 EVALUATIONS: Final = ("banded", "none")
 EVALUATION_LIMIT: Final = 100
@@ -37,7 +37,10 @@ class Policy:
     approve each job ("never", "always"). ``app``: which model code may run: the app built from
     this agent's own package ("installed"), or the bundles with these SHA-256. ``evaluations``:
     whether test results of released models leave through the release gate ("banded") or not at all
-    ("none"); ``evaluation_limit``: of how many jobs, over a cohort's life.
+    ("none"); ``evaluation_limit``: of how many jobs, over a cohort's life. ``fewest_alike``: the k
+    that a table must reach in its quasi-identifiers before it is stored, by coarser values and by
+    leaving out at most ``left_out_percent`` of its rows (0: k is reported and nothing is changed).
+    ``one_class``: whether a table may be stored whose training part holds one outcome only.
     """
 
     lifetime_epsilon: str
@@ -49,6 +52,9 @@ class Policy:
     app: str | tuple[str, ...] = INSTALLED
     evaluations: str = "banded"
     evaluation_limit: int = EVALUATION_LIMIT
+    fewest_alike: int = 0
+    left_out_percent: int = 5
+    one_class: str = "allowed"
 
     @staticmethod
     def read(path: Path) -> "Policy":
@@ -149,7 +155,7 @@ def asked(terms: PrivacyTerms, policy: Policy) -> Decimal:
     """
     if not terms.private:
         return Decimal("Infinity")
-    return epsilon_up(mu_squared(terms), Decimal(policy.delta))
+    return shown_up(epsilon_of_job(terms, Decimal(policy.delta)))
 
 
 def change_policy(folder: HospitalFolder, changes: Mapping[str, Any]) -> Policy:
@@ -204,6 +210,14 @@ def _check(policy: Policy) -> None:
         )
     if type(policy.evaluation_limit) is not int or policy.evaluation_limit < 0:
         raise PolicyInvalid("evaluation_limit is not a number from 0 on", "write it like 100")
+    if type(policy.fewest_alike) is not int or policy.fewest_alike < 0 or policy.fewest_alike == 1:
+        raise PolicyInvalid("fewest_alike is neither 0 nor a number from 2 on", "write it like 5")
+    if type(policy.left_out_percent) is not int or not 0 <= policy.left_out_percent <= 50:
+        raise PolicyInvalid("left_out_percent is not a number from 0 to 50", "write it like 5")
+    if policy.one_class not in ONE_CLASS:
+        raise PolicyInvalid(
+            "one_class is no choice that there is", f"choose one of: {', '.join(ONE_CLASS)}"
+        )
     if not _texts(policy.tasks):
         raise PolicyInvalid("tasks is not a list of names", 'write it like ["heart-disease"]')
     if policy.approval not in APPROVALS:

@@ -22,12 +22,20 @@ class PrivacyError(Exception):
         return type(self).__name__
 
 
+class AccountantFixed(PrivacyError):
+    """A cohort's budget cannot count this kind of step, and what it counts is fixed by now."""
+
+
 class BudgetExceeded(PrivacyError):
     """A job needs more privacy budget than its cohort has left."""
 
 
 class BudgetTampered(PrivacyError):
     """The stored events of a budget do not form the chain that was written."""
+
+
+class BurnedInPixels(PrivacyError):
+    """An image says, or may well hide, that its pixels show who the patient is."""
 
 
 class ClipInvalid(PrivacyError):
@@ -50,12 +58,20 @@ class DeltaTooLarge(PrivacyError):
     """The delta is so large that the guarantee would mean little."""
 
 
+class DicomUnreadable(PrivacyError):
+    """A file is no whole DICOM image of a kind that can be de-identified."""
+
+
 class EpsilonInvalid(PrivacyError):
     """The epsilon is zero, negative, infinite or not a number."""
 
 
 class EpsilonOutOfPolicy(PrivacyError):
     """The epsilon claimed does not follow from the noise, or a limit may not be set so."""
+
+
+class KNotReached(PrivacyError):
+    """Patients cannot be made as alike as the policy asks for."""
 
 
 class NoiseInvalid(PrivacyError):
@@ -70,8 +86,16 @@ class PublicConstantMissing(PrivacyError):
     """A contract lacks a constant that would otherwise have to come from private data."""
 
 
+class PseudonymKeyInvalid(PrivacyError):
+    """The key of a cohort's pseudonyms cannot be read."""
+
+
 class ReservationMissing(PrivacyError):
     """A round was to be charged for which nothing is reserved."""
+
+
+class ResidualIdentifier(PrivacyError):
+    """A table still holds, in a column that would stay, what looks like an identifier."""
 
 
 class RoundReplay(PrivacyError):

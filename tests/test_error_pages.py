@@ -109,7 +109,16 @@ def test_the_index_lists_every_page_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["api.md", "client.md", "operate.md", "architecture.md", "privacy.md", "recovery.md"]
+    "page",
+    [
+        "api.md",
+        "client.md",
+        "data.md",
+        "operate.md",
+        "architecture.md",
+        "privacy.md",
+        "recovery.md",
+    ],
 )
 def test_links_of_the_docs_lead_somewhere(page: str) -> None:
     _check_links(ROOT / "docs" / page)
@@ -127,7 +136,8 @@ def test_commands_named_on_the_pages_exist() -> None:
     modules = {"consortium": "consortium.cli.main", "hospital-agent": "hospital_agent.cli.main"}
     programs = {name: importlib.import_module(path).app for name, path in modules.items()}
     named = re.compile(r"`(consortium|hospital-agent)((?: [a-z][a-z-]*)+)")
-    for path in (*pages(), ROOT / "docs" / "operate.md", ROOT / "docs" / "api.md"):
+    docs = [ROOT / "docs" / name for name in ("operate.md", "api.md", "data.md")]
+    for path in (*pages(), *docs):
         for program, words in named.findall(path.read_text()):
             command: object = get_command(programs[program])
             for word in words.split():

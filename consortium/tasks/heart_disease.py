@@ -33,8 +33,8 @@ FLAMBY_SEED: Final = 43
 _VALIDATION_SHARE: Final = 0.20
 
 FEATURES: Final = (
-    numeric("age", "years", "0", "120", "55", "10"),
-    numeric("sex", "(1 male)", "0", "1", "0.5", "1"),
+    numeric("age", "years", "0", "120", "55", "10", quasi_identifier=(5, 10, 20, 40)),
+    numeric("sex", "(1 male)", "0", "1", "0.5", "1", quasi_identifier=()),
     numeric("trestbps", "mmHg", "40", "300", "130", "20"),
     numeric("chol", "mg/dl", "50", "1000", "240", "60"),
     numeric("fbs", "(1 above 120 mg/dl)", "0", "1", "0.5", "1"),

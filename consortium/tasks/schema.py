@@ -7,6 +7,10 @@ reference, so one patient's features are bounded before any gradient is.
     x = clamp((value - centre) / scale, -3, 3)        a missing value becomes 0: the reference
 
 A categorical column becomes one 0/1 column for each level but the first, its reference.
+
+What a patient could be known by from elsewhere (age, sex) is a quasi-identifier, with the ladder on
+which a hospital may make it coarser. Its widths are public like the rest, but no part of a task's
+fingerprint: whether a hospital uses them is its own decision, and changes nothing for the others.
 """
 
 from collections.abc import Sequence
@@ -31,7 +35,9 @@ class Feature:
 
     kind: "numeric" or "categorical". unit: for people. low, high: what is physically possible; a
     value outside is an error of measurement or of unit. centre, scale: of the encoding.
-    levels: the codes of a categorical column, the reference first.
+    levels: the codes of a categorical column, the reference first. quasi_identifier: the widths of
+    bins, each a multiple of the one before, after which it is left out; None for what nobody knows
+    of a patient (`privacy.deidentification.anonymity`).
     """
 
     name: str
@@ -42,6 +48,12 @@ class Feature:
     centre: Decimal = Decimal(0)
     scale: Decimal = Decimal(1)
     levels: tuple[int, ...] = ()
+    quasi_identifier: tuple[int, ...] | None = None
+
+    @property
+    def is_age(self) -> bool:
+        """Whether it is an age: no hospital stores one over 90 (HIPAA Safe Harbor)."""
+        return self.unit == "years"
 
     @property
     def width(self) -> int:
@@ -70,11 +82,15 @@ class Feature:
         }
 
 
-def numeric(name: str, unit: str, low: str, high: str, centre: str, scale: str) -> Feature:
+def numeric(
+    name: str, unit: str, low: str, high: str, centre: str, scale: str,
+    quasi_identifier: tuple[int, ...] | None = None,
+) -> Feature:  # fmt: skip
     """A measured column; numbers as decimal strings."""
     return Feature(
-        name, "numeric", unit, Decimal(low), Decimal(high), Decimal(centre), Decimal(scale)
-    )
+        name, "numeric", unit, Decimal(low), Decimal(high), Decimal(centre), Decimal(scale),
+        quasi_identifier=quasi_identifier,
+    )  # fmt: skip
 
 
 def categorical(name: str, unit: str, *levels: int) -> Feature:

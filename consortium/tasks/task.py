@@ -22,8 +22,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from consortium.tasks.schema import CLAMP, Feature, check_columns
-from privacy.contract import PrivacyTerms
-from privacy.gaussian import calibrate
+from privacy.accounting import calibrate, claiming
+from privacy.contract import PrivacyTerms, check_sample_rate
 
 if TYPE_CHECKING:  # a second that whoever only looks at a table does without
     from torch import Tensor, nn
@@ -177,26 +177,36 @@ class Task:
         delta: Decimal,
         declared_patients: int,
         steps: int | None = None,
+        sample_rate: Decimal = Decimal(1),
+        noise_multiplier: Decimal | None = None,
     ) -> PrivacyTerms:
         """The contract of one hospital's part in a job of `rounds` rounds by this recipe.
 
-        epsilon: of all rounds together, None for a job without noise. Raises typed errors of
-        `privacy` for values that no contract may hold.
+        epsilon: of all rounds together, None for a job without noise. noise_multiplier: given, it
+        decides, and the claimed epsilon is what it gives. Raises typed errors of `privacy` for
+        values that no contract may hold.
         """
         count = self.recipe.steps(max(1, rounds)) if steps is None else steps
-        noise = Decimal(0) if epsilon is None else calibrate(epsilon, delta, rounds * count)
+        check_sample_rate(sample_rate)
+        noise = noise_multiplier
+        if noise is None:
+            noise = Decimal(0)
+            if epsilon is not None:
+                noise = calibrate(epsilon, delta, rounds * count, sample_rate)
         terms = PrivacyTerms(
             rounds=rounds,
             steps=count,
-            sample_rate=Decimal(1),
+            sample_rate=sample_rate,
             noise_multiplier=noise,
             clip=self.recipe.clip,
             learning_rate=self.recipe.learning_rate(max(1, rounds), max(1, count)),
-            epsilon=epsilon,
+            epsilon=epsilon if noise_multiplier is None else None,
             delta=delta,
             normaliser=declared_patients,
             clipping=self.recipe.clipping,
         )
+        if noise_multiplier is not None:
+            terms = claiming(terms)
         terms.validate()
         return terms
 

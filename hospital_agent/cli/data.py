@@ -1,6 +1,5 @@
 """`hospital-agent data`: this hospital's patients, checked and stored on site."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,10 +9,34 @@ from consortium.cli.output import Format, print_json, print_result
 from hospital_agent.cli.options import FormatOption, HomeOption, hospital
 
 if TYPE_CHECKING:
-    from hospital_agent.data import TableReport
+    from hospital_agent.data_report import TableReport
 
 app = typer.Typer(help="This hospital's patients. They never leave it.", no_args_is_help=True)
-SourceOption = Annotated[Path | None, typer.Option(help="A CSV file with a header, UTF-8.")]
+_SOURCE = (
+    "A CSV or Parquet file, a FHIR R4 Bundle (.json), NDJSON file or folder of them, a folder of "
+    "DICOM images, or a database like postgresql://USER@HOST/DATABASE (no password in it)."
+)
+MappingOption = Annotated[
+    Path | None,
+    typer.Option(help="What the source's names, units and codes mean (TOML; see docs/data.md)."),
+]
+QueryOption = Annotated[
+    Path | None, typer.Option(help="A file with the query that gives the rows of a database.")
+]
+LabelsOption = Annotated[
+    Path | None, typer.Option(help="A CSV file with the outcomes of a folder of images.")
+]
+PasswordOption = Annotated[
+    Path | None,
+    typer.Option(help="A file that holds the database's password (or MEDPOLE_SOURCE_PASSWORD)."),
+]
+LookedAtOption = Annotated[
+    bool,
+    typer.Option(
+        "--pixels-looked-at",
+        help="A person has looked at every image, and none shows text or a face.",
+    ),
+]
 
 
 @app.command()
@@ -21,9 +44,12 @@ def add(
     name: Annotated[str, typer.Argument(help="What the cohort is called here; it stays here.")],
     home: HomeOption,
     task: Annotated[str, typer.Option(help="The task that the patients are for.")],
-    source: Annotated[
-        Path, typer.Option(help="A CSV file with a header, UTF-8, one row for each patient.")
-    ],
+    source: Annotated[str, typer.Option(help=_SOURCE)],
+    mapping: MappingOption = None,
+    query: QueryOption = None,
+    labels: LabelsOption = None,
+    password_file: PasswordOption = None,
+    pixels_looked_at: LookedAtOption = False,
     declared_patients: Annotated[
         int | None,
         typer.Option(
@@ -36,16 +62,18 @@ def add(
     ] = None,
     format: FormatOption = Format.TABLE,
 ) -> None:
-    """Check a table, store it as this hospital's cohort for a task, and allow that task.
+    """Check a source, store its patients as this hospital's cohort for a task, allow that task.
 
-    Columns that the task does not name are dropped. The file itself is not needed any more.
+    What neither the task nor the mapping names is dropped. The source is not needed any more.
 
     Example: hospital-agent data add cardiology --task heart-disease --source heart.csv
     --declared-patients 100
     """
     from hospital_agent.data import add_cohort
+    from hospital_agent.sources.opening import Address
 
-    added = add_cohort(hospital(home), name, task, source, declared_patients, seed)
+    address = Address(source, query, labels, password_file, pixels_looked_at)
+    added = add_cohort(hospital(home), name, task, address, declared_patients, seed, mapping)
     content = {
         "cohort": added.cohort.name,
         "task": added.cohort.task,
@@ -69,33 +97,38 @@ def check(
     name: Annotated[
         str | None, typer.Argument(help="A cohort here; or give --source and --task.")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="The task to check a file for.")] = None,
-    source: SourceOption = None,
+    task: Annotated[str | None, typer.Option(help="The task to check a source for.")] = None,
+    source: Annotated[str | None, typer.Option(help=_SOURCE)] = None,
+    mapping: MappingOption = None,
+    query: QueryOption = None,
+    labels: LabelsOption = None,
+    password_file: PasswordOption = None,
+    pixels_looked_at: LookedAtOption = False,
     format: FormatOption = Format.TABLE,
 ) -> None:
-    """Say whether a table fits a task, and all that is wrong with it. Stores nothing.
+    """Say whether a source fits a task, and all that is wrong with it. Stores nothing.
 
-    Numbers are bands: the report may be shown to others. Exit code 1 if the table is not usable.
+    Numbers are bands: the report may be shown to others. Exit code 1 if it is not usable.
 
     Example: hospital-agent data check --source heart.csv --task heart-disease
     """
-    from consortium import tasks
     from consortium.errors import OptionInvalid
-    from hospital_agent.data import examine, read_table, stored_table
+    from hospital_agent.data import check as examined
+    from hospital_agent.data import check_stored
+    from hospital_agent.sources.opening import Address
 
     if name is not None and task is None and source is None:
-        cohort, frame = stored_table(hospital(home), name)
-        chosen = tasks.get(cohort.task)
+        report = check_stored(hospital(home), name)
     elif name is None and task is not None and source is not None:
-        chosen, frame = tasks.get(task), read_table(source)
+        address = Address(source, query, labels, password_file, pixels_looked_at)
+        report = examined(task, address, mapping)
     else:
         raise OptionInvalid(
             "it is not clear what to check",
             "name a cohort, or give both --source and --task",
         )
-    report = examine(chosen, frame)
     if format is Format.JSON:
-        print_json(asdict(report) | {"usable": report.usable})
+        print_json(report.to_json())
     else:
         _print_report(report)
     if not report.usable:
@@ -103,23 +136,54 @@ def check(
 
 
 def _print_report(report: "TableReport") -> None:
+    alike = report.anonymity or {}
     known: dict[str, Any] = {
         "task": report.task,
         "rows": report.rows,
         "outcome 1": report.positive,
         "duplicates": report.duplicates,
+        "patients": report.patients,
         "dropped columns": list(report.dropped) or "none",
+        "k, l, t": ", ".join(alike[name] for name in ("k", "l", "t")) if alike else "no column",
+        "like nobody else": alike.get("alone", "no column"),
     }
     print_result(known, Format.TABLE)
-    width = max((len(column.name) for column in report.columns), default=0)
-    for column in report.columns:
-        said = column.problem.removeprefix(f"{column.name}: ") or "fits"
-        print(f"  {column.name:<{width}}  missing: {column.missing:<10}  {said}")
-    for text in report.problems:
-        print(f"problem: {text}")
+    print("columns")
+    _print_rows(
+        [
+            (column.name, f"missing: {column.missing}", column.problems[0].code)
+            if column.problems
+            else (column.name, f"missing: {column.missing}", "fits")
+            for column in report.columns
+        ]
+    )
+    print("identifiers" if report.identifiers else "identifiers: none found")
+    _print_rows([(finding.column, finding.kind, finding.rows) for finding in report.identifiers])
+    print("Safe Harbor, 45 CFR 164.514(b)(2)")
+    _print_rows(
+        [
+            (f"{item.letter} {item.title}", item.state, item.looked_at * (item.state != "absent"))
+            for item in report.safe_harbor
+        ]
+    )
+    for problem in report.problems:
+        print(f"problem: {problem.what}; {problem.resolve}")
     for text in report.warnings:
         print(f"warning: {text}")
     print("usable" if report.usable else "not usable")
+
+
+def _print_rows(rows: list[tuple[str, str, str]]) -> None:
+    """Rows under each other, in the terminal's width; the last column is folded."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        return
+    table = Table.grid(padding=(0, 2))
+    for row in rows:
+        table.add_row(f"  {row[0]}", *row[1:])
+    Console(markup=False, highlight=False).print(table)
 
 
 @app.command("list")

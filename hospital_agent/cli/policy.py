@@ -25,6 +25,13 @@ class Released(StrEnum):
     NONE = "none"
 
 
+class OneClass(StrEnum):
+    """Whether a table whose training part holds one outcome only may be stored."""
+
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+
+
 @app.command()
 def show(home: HomeOption, format: FormatOption = Format.TABLE) -> None:
     """Show what the data owner allows.
@@ -73,6 +80,22 @@ def set_(
         int | None,
         typer.Option(help="Of how many jobs test results leave, over a cohort's life.", min=0),
     ] = None,
+    fewest_alike: Annotated[
+        int | None,
+        typer.Option(
+            help="k: how many patients must be alike in age, sex and the like before a table is "
+            "stored. Coarser values change what is trained on. 0: reported only.",
+            min=0,
+        ),
+    ] = None,
+    left_out_percent: Annotated[
+        int | None,
+        typer.Option(help="Rows that may be left out to reach k, in per cent.", min=0, max=50),
+    ] = None,
+    one_class: Annotated[
+        OneClass | None,
+        typer.Option(help="Whether patients of one outcome only may be stored for training."),
+    ] = None,
     format: FormatOption = Format.TABLE,
 ) -> None:
     """Change what the data owner allows. What is spent stays spent.
@@ -93,6 +116,9 @@ def set_(
         "approval": None if approval is None else approval.value,
         "evaluations": None if evaluations is None else evaluations.value,
         "evaluation_limit": evaluation_limit,
+        "fewest_alike": fewest_alike,
+        "left_out_percent": left_out_percent,
+        "one_class": None if one_class is None else one_class.value,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     if allow_task or deny_task:

@@ -42,6 +42,7 @@ def test_an_old_policy_reads_and_limits_a_job_by_the_lifetime(folder: HospitalFo
     assert policy == Policy("3", "0.00001", (TASK,), fewest_institutions=2)
     assert (policy.job_epsilon, policy.approval, policy.app) == (None, "never", "installed")
     assert (policy.evaluations, policy.evaluation_limit) == ("banded", 100)
+    assert (policy.fewest_alike, policy.left_out_percent) == (0, 5)
 
 
 def test_what_is_written_reads_the_same(folder: HospitalFolder) -> None:
@@ -58,6 +59,8 @@ def test_what_is_written_reads_the_same(folder: HospitalFolder) -> None:
         {"approval": "sometimes"}, {"app": "any"}, {"app": []}, {"app": ["A" * 64]},
         {"job_epsilon": "-1"}, {"job_epsilon": "much"}, {"unheard": 1}, {"evaluations": "exact"},
         {"evaluation_limit": -1}, {"evaluation_limit": True}, {"evaluation_limit": "many"},
+        {"fewest_alike": 1}, {"fewest_alike": -5}, {"fewest_alike": True}, {"fewest_alike": "5"},
+        {"left_out_percent": 51}, {"left_out_percent": -1}, {"left_out_percent": 0.05},
     ],
 )  # fmt: skip
 def test_a_policy_of_another_form_allows_nothing(
@@ -115,11 +118,12 @@ def test_each_field_is_set_by_the_command(folder: HospitalFolder) -> None:
         "hospital-agent", "policy", "set", "--home", folder.path, "--lifetime-epsilon", "2",
         "--job-epsilon", "0.5", "--delta", "0.0001", "--fewest-institutions", "4",
         "--approval", "always", "--allow-task", TASK, "--allow-task", "heart-disease",
-        "--app", "B" * 64, "--app", "a" * 64,
+        "--app", "B" * 64, "--app", "a" * 64, "--fewest-alike", "5", "--left-out-percent", "2",
     )  # fmt: skip
     expected = Policy(
-        "2", "0.0001", (TASK, "heart-disease"), 4, "0.5", "always", ("b" * 64, "a" * 64)
-    )
+        "2", "0.0001", (TASK, "heart-disease"), 4, "0.5", "always", ("b" * 64, "a" * 64),
+        fewest_alike=5, left_out_percent=2,
+    )  # fmt: skip
     assert Policy.read(folder.path / "policy.json") == expected
     done = ok(
         "hospital-agent", "policy", "set", "--home", folder.path, "--deny-task", "heart-disease",
@@ -140,6 +144,7 @@ def test_each_field_is_set_by_the_command(folder: HospitalFolder) -> None:
         ("PolicyInvalid", "--app", "latest"),
         ("TaskUnknown", "--allow-task", "lungs"),
         ("DeltaTooLarge", "--delta", "0.5"),
+        ("PolicyInvalid", "--fewest-alike", "1"),
     ],
 )
 def test_a_value_that_cannot_stand_changes_nothing(

@@ -1,0 +1,183 @@
+"""A folder of DICOM images with a table of labels: one row for each line of the labels.
+
+The labels are a table with a column ``file`` (an image's path within the folder) or ``patient`` (a
+PatientID, whose images then must agree). A row holds the labels' other columns, the patient's
+pseudonym as ``patient``, and of the image's header what `HEADER` names. Raw ids and names of files
+go no further: every image is de-identified first, and one that cannot be is refused with the whole
+folder (`privacy.deidentification.dicom`).
+
+Images are named by their place in the order of names: names of files may be patients' names.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hospital_agent.errors import TableUnreadable
+from hospital_agent.sources.source import Source
+from privacy.deidentification import dicom
+from privacy.deidentification.pseudonyms import PseudonymKey
+from privacy.errors import BurnedInPixels, DicomUnreadable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+    from pydicom.dataset import Dataset
+
+HEADER: Final = ("PatientAge", "PatientSex", "PatientSize", "PatientWeight")
+"""What of an image's header a row holds: whole years (90 for all over 89), M, F or O, m, kg."""
+
+PATIENT: Final = "patient"
+FILE: Final = "file"
+
+_Header = dict[str, str | None]
+
+
+class Images:
+    """The images below a folder, in the order of names; each is de-identified as it is read.
+
+    ``looked_at``: a person has looked at all of them, and none shows text or a face.
+    """
+
+    def __init__(self, folder: Path, key: PseudonymKey, *, looked_at: bool = False) -> None:
+        self._folder = folder
+        self._key = key
+        self._looked_at = looked_at
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @property
+    def names(self) -> list[str]:
+        """The images' paths within the folder. They may name patients, and must not be shown."""
+        return [path.relative_to(self._folder).as_posix() for path in self._paths]
+
+    def pseudonym(self, patient: str) -> str:
+        """The pseudonym of a PatientID in these images."""
+        return self._key.pseudonym(patient)
+
+    def clean(self, place: int, *, pixels: bool, shift_dates: bool = False) -> "Dataset":
+        """One image without its identifiers.
+
+        Raises:
+            BurnedInPixels, DicomUnreadable: if it cannot be de-identified; names its place only.
+        """
+        try:
+            return dicom.deidentify(
+                dicom.read(self._paths[place]), self._key, looked_at=self._looked_at,
+                pixels=pixels, shift_dates=shift_dates,
+            )  # fmt: skip
+        except (BurnedInPixels, DicomUnreadable) as error:
+            where = f"image {place + 1} of {len(self)}, in the order of names: "
+            raise type(error)(where + error.what, error.resolve) from None
+
+    def arrays(self) -> "Iterator[tuple[str, NDArray[np.generic]]]":
+        """The pixels of each image, in the order of names, with its patient's pseudonym.
+
+        Shapes: [frames,] rows, columns[, samples].
+
+        Raises:
+            BurnedInPixels, DicomUnreadable: if an image cannot be de-identified.
+        """
+        for place in range(len(self)):
+            image = self.clean(place, pixels=True)
+            yield str(image.PatientID), image.pixel_array
+
+    @cached_property
+    def _paths(self) -> list[Path]:
+        found = sorted(
+            path for path in self._folder.rglob("*") if path.is_file() and path.name != "DICOMDIR"
+        )
+        if not found:
+            raise DicomUnreadable("the folder holds no file", "name the folder with the images")
+        return found
+
+
+class DicomSource:
+    """Labels joined with the headers of de-identified images; their pixels are `Images.arrays`."""
+
+    kind = "dicom"
+
+    def __init__(self, images: Images, labels: Source) -> None:
+        self._images = images
+        self._labels = labels
+
+    def columns(self) -> list[str]:
+        """``patient``, the labels' other columns, and `HEADER`.
+
+        Raises:
+            TableUnreadable: if the labels name neither files nor patients, or a column twice.
+        """
+        own = self._labels.columns()
+        if FILE not in own and PATIENT not in own:
+            raise TableUnreadable(
+                "the labels have no column `file` and none `patient`",
+                "name each image's path within the folder, or each PatientID, in such a column",
+            )
+        if twice := sorted({*HEADER} & {*own}):
+            raise TableUnreadable(
+                f"the labels have a column {twice[0]}, which images have too",
+                "rename it in the labels",
+            )
+        return [PATIENT, *(name for name in own if name not in (FILE, PATIENT)), *HEADER]
+
+    def chunks(self, columns: Sequence[str] | None = None) -> "Iterator[pd.DataFrame]":
+        """All rows, as `Source.chunks` describes them.
+
+        Raises:
+            TableUnreadable: if a line names no image that is there.
+            BurnedInPixels, DicomUnreadable: if an image cannot be de-identified.
+        """
+        wanted = self.columns() if columns is None else list(columns)
+        known = self.columns()
+        by = FILE if FILE in self._labels.columns() else PATIENT
+        headers = self._by_file if by == FILE else self._by_patient
+        line = 1
+        for chunk in self._labels.chunks():
+            rows = []
+            for name in chunk[by]:
+                line += 1
+                where = name if by == FILE else name and self._images.pseudonym(name)
+                if where is None or where not in headers:
+                    raise TableUnreadable(
+                        f"line {line} of the labels names no image of the folder",
+                        "correct it, or take the line out",
+                    )
+                rows.append(headers[where])
+            joined = chunk.drop(columns=[FILE, PATIENT], errors="ignore").reset_index(drop=True)
+            for name in (PATIENT, *HEADER):
+                joined[name] = _texts([row[name] for row in rows])
+            yield joined[[name for name in known if name in wanted]][wanted]
+
+    @cached_property
+    def _by_file(self) -> dict[str, _Header]:
+        return {name: self._header(place) for place, name in enumerate(self._images.names)}
+
+    @cached_property
+    def _by_patient(self) -> dict[str, _Header]:
+        found: dict[str, _Header] = {}
+        for place in range(len(self._images)):
+            header = self._header(place)
+            same = found.setdefault(str(header[PATIENT]), header)
+            for name in HEADER:
+                if header[name] != same[name]:
+                    raise DicomUnreadable(
+                        f"image {place + 1} says another {name} than one of the same patient",
+                        "label by file instead of by patient, one image each",
+                    )
+        return found
+
+    def _header(self, place: int) -> _Header:
+        image = self._images.clean(place, pixels=False)
+        values = {name: str(image.get(name, "")) or None for name in HEADER}
+        return {
+            **values, PATIENT: str(image.PatientID), "PatientAge": dicom.age_in_years(image),
+        }  # fmt: skip
+
+
+def _texts(values: list[str | None]) -> "pd.Series":
+    import pandas as pd
+
+    return pd.Series(values, dtype=object)

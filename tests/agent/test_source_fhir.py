@@ -1,0 +1,327 @@
+"""FHIR R4 as a source: one row a Patient; other versions and broken exports are refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from heart_table import check, codes, heart, report, written
+
+from consortium import tasks
+from hospital_agent.errors import (
+    AgentError,
+    FhirInvalid,
+    FhirVersionUnsupported,
+    MappingFileInvalid,
+    SourceEmpty,
+    SourceTooLarge,
+    TableUnreadable,
+)
+from hospital_agent.mapping import read_mapping
+from hospital_agent.sources import fhir
+from hospital_agent.sources.fhir import FhirExport
+from hospital_agent.table import Reading
+
+TASK = tasks.get("heart-disease")
+SECRET = "Wyrzykowski"
+LOINC, SNOMED = "http://loinc.org", "http://snomed.info/sct"
+MAPPING = """
+[columns.age]
+person = "age"
+at = 2024-12-31
+[columns.sex]
+person = "gender"
+values = { male = 1, female = 0 }
+[columns.trestbps]
+observation = ["http://loinc.org|8480-6"]
+take = "newest"
+[columns.chol]
+observation = ["http://loinc.org|2093-3", "http://loinc.org|14647-2"]
+take = "newest"
+molar_mass = "386.65 g/mol"
+[columns.fbs]
+observation = ["http://loinc.org|1558-6"]
+take = "first"
+above = "120 mg/dL"
+[columns.thalach]
+observation = ["http://loinc.org|8873-2"]
+take = "newest"
+[columns.exang]
+condition = ["http://snomed.info/sct|300995000"]
+values = { present = 1, absent = 0 }
+[columns.oldpeak]
+observation = ["http://example.org|st-depression"]
+take = "newest"
+[columns.cp]
+observation = ["http://example.org|chest-pain"]
+take = "newest"
+values = { "http://example.org|1" = 1, "http://example.org|2" = 2, "http://example.org|3" = 3, "http://example.org|4" = 4 }
+[columns.restecg]
+observation = ["http://example.org|resting-ecg"]
+take = "newest"
+[columns.disease]
+condition = ["http://snomed.info/sct|53741008"]
+values = { present = 1, absent = 0 }
+"""  # noqa: E501 (a table of TOML stands on one line)
+Resource = dict[str, Any]
+
+
+def concept(system: str, code: str) -> Resource:
+    return {"coding": [{"system": system, "code": code}]}
+
+
+def quantity(value: float, unit: str) -> Resource:
+    return {"value": value, "system": "http://unitsofmeasure.org", "code": unit}
+
+
+def observation(patient: str, code: Resource, when: str, **more: Any) -> Resource:
+    return {
+        "resourceType": "Observation", "status": "final", "code": code,
+        "subject": {"reference": patient}, "effectiveDateTime": when, **more,
+    }  # fmt: skip
+
+
+def condition(patient: str, code: str, **more: Any) -> Resource:
+    of = {"subject": {"reference": patient}, "code": concept(SNOMED, code)}
+    return {"resourceType": "Condition", **of, **more}
+
+
+def of_one(number: int, row: Any) -> list[Resource]:
+    """What an export says of one patient, some of it old, refuted or of no use."""
+    me = f"Patient/{number}"
+    values = {
+        ("http://loinc.org", "8873-2"): quantity(row.thalach, "/min"),
+        ("http://example.org", "st-depression"): quantity(row.oldpeak, "mm"),
+        ("http://loinc.org", "1558-6"): quantity(140 if row.fbs else 90, "mg/dL"),
+    }
+    systolic = {"code": concept(LOINC, "8480-6"), "valueQuantity": quantity(row.trestbps, "mm[Hg]")}
+    found = [
+        {
+            "resourceType": "Patient", "id": str(number), "name": [{"family": SECRET}],
+            "gender": "male" if row.sex else "female", "birthDate": f"{2024 - row.age}-06-30",
+        },
+        *(
+            observation(me, concept(*code), "2020-05-01", valueQuantity=value)
+            for code, value in values.items()
+        ),
+        observation(me, concept(LOINC, "1558-6"), "2021-05-01", valueQuantity=quantity(0, "mg/dL")),
+        observation(me, concept(LOINC, "85354-9"), "2020-05-01", component=[systolic]),
+        observation(me, concept(LOINC, "2093-3"), "2019-01-01", valueQuantity=quantity(1, "mg/dL")),
+        observation(
+            me, concept(LOINC, "14647-2"), "2020-01-01T10:00:00+02:00",
+            valueQuantity=quantity(row.chol / 38.665, "mmol/L"), note=[{"text": SECRET}],
+        ),
+        observation(
+            me, concept(LOINC, "2093-3"), "2022-01-01", status="entered-in-error",
+            valueQuantity=quantity(2, "mg/dL"),
+        ),
+        observation(
+            me, concept("http://example.org", "chest-pain"), "2020",
+            valueCodeableConcept=concept("http://example.org", str(row.cp)),
+        ),
+        observation(
+            me, concept("http://example.org", "resting-ecg"), "2020", valueInteger=int(row.restecg)
+        ),
+        observation(me, concept(LOINC, "8302-2"), "2020", valueString=f"as {SECRET} said"),
+    ]  # fmt: skip
+    refuted = {"verificationStatus": concept("http://terminology.hl7.org", "refuted")}
+    for code, there in (("300995000", row.exang), ("53741008", row.disease)):
+        found.append(condition(me, code, **({} if there else refuted)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def resources() -> list[Resource]:
+    rows = enumerate(heart(30).itertuples(), start=1)
+    return [resource for number, row in rows for resource in of_one(number, row)]
+
+
+def ndjson(path: Path, resources: list[Resource]) -> Path:
+    return written(path, "".join(json.dumps(resource) + "\n" for resource in resources))
+
+
+def bundle(path: Path, resources: list[Resource]) -> Path:
+    entries = [{"resource": resource} for resource in resources]
+    return written(path, json.dumps({"resourceType": "Bundle", "entry": entries}))
+
+
+def numbers(path: Path, tmp_path: Path) -> pd.DataFrame:
+    mapping = read_mapping(written(tmp_path / "m.toml", MAPPING), TASK)
+    reading = Reading(TASK, FhirExport(path, mapping), mapping)
+    return pd.concat([rows.numbers for rows in reading.chunks()], ignore_index=True)
+
+
+def folder(path: Path, resources: list[Resource]) -> Path:
+    """A bulk export: one file for each kind, patients not first."""
+    path.mkdir()
+    for kind in ("Condition", "Observation", "Patient"):
+        ndjson(path / f"{kind}.ndjson", [r for r in resources if r["resourceType"] == kind])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("form", "name"), [(ndjson, "e.ndjson"), (bundle, "e.json"), (folder, "export")]
+)
+def test_each_form_of_an_export_gives_the_same_rows(
+    tmp_path: Path, resources: list[Resource], form: Callable[..., Path], name: str
+) -> None:
+    path = form(tmp_path / name, resources)
+    found = numbers(path, tmp_path)[list(heart(30))]
+    pd.testing.assert_frame_equal(found, heart(30).astype(float), rtol=1e-9)
+    said = report(path, "--mapping", tmp_path / "m.toml")
+    assert (said["usable"], said["kind"], said["patients"]) == (True, "fhir", "one row each")
+    assert {"Patient.name", "Patient.birthDate", "Observation.note"} <= {*said["dropped"]}
+    places = {(finding["column"], finding["kind"]) for finding in said["identifiers"]}
+    assert ("Patient.name", "name") in places
+    assert ("Patient.birthDate", "date") in places
+    assert SECRET not in json.dumps(said)
+
+
+def test_references_by_full_url(tmp_path: Path, resources: list[Resource]) -> None:
+    entries = []
+    for resource in json.loads(json.dumps(resources)):
+        number = resource.get("id") or resource["subject"]["reference"].split("/")[1]
+        url = f"urn:uuid:00000000-0000-0000-0000-{int(number):012d}"
+        if resource["resourceType"] != "Patient":
+            resource["subject"]["reference"] = url
+        entries.append({"resource": resource, "fullUrl": url})
+    path = written(
+        tmp_path / "e.json", json.dumps({"resourceType": "Bundle", "entry": entries[::-1]})
+    )
+    assert numbers(path, tmp_path)["chol"].notna().all()
+
+
+def test_a_value_without_unit_or_with_a_comparator_is_no_number(
+    tmp_path: Path, resources: list[Resource]
+) -> None:
+    changed = json.loads(json.dumps(resources))
+    for resource in changed:
+        value = resource.get("valueQuantity", {})
+        if value.get("code") == "/min":
+            del value["code"]
+        if value.get("code") == "mm":
+            value["comparator"] = "<"
+    said = report(ndjson(tmp_path / "e.ndjson", changed), "--mapping",
+                  written(tmp_path / "m.toml", MAPPING))  # fmt: skip
+    what = sorted(problem["what"] for problem in said["problems"])
+    assert [text.split(":")[0] for text in what] == ["oldpeak", "thalach"]
+    assert "not numbers" in what[0]
+    assert "no unit" in what[1]
+
+
+OTHERS = {
+    "R5 Observation": {"resourceType": "Observation", "triggeredBy": []},
+    "R5 Condition": {"resourceType": "Condition", "participant": []},
+    "R5 profile": {
+        "resourceType": "Patient",
+        "meta": {"profile": ["http://hl7.org/fhir/5.0/StructureDefinition/Patient"]},
+    },
+    "R5 version of a profile": {
+        "resourceType": "Patient",
+        "meta": {"profile": ["http://hl7.org/fhir/StructureDefinition/Patient|5.0.0"]},
+    },
+    "stated": {"resourceType": "CapabilityStatement", "fhirVersion": "3.0.2"},
+    "STU3 Patient": {"resourceType": "Patient", "animal": {}},
+    "DSTU2 Condition": {"resourceType": "Condition", "patient": {"reference": "Patient/1"}},
+    "STU3 Condition": {"resourceType": "Condition", "clinicalStatus": "active"},
+    "DSTU2 Observation": {"resourceType": "Observation", "category": {"coding": []}},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_versions_are_refused_by_what_shows_them(tmp_path: Path, name: str) -> None:
+    for path in (
+        ndjson(tmp_path / "e.ndjson", [OTHERS[name]]), bundle(tmp_path / "e.json", [OTHERS[name]])
+    ):  # fmt: skip
+        done = check(path)
+        assert "error[FhirVersionUnsupported]" in done.err
+        assert "R4" in done.err
+
+
+def test_r4_says_so_too(tmp_path: Path) -> None:
+    profile = "http://hl7.org/fhir/StructureDefinition/Patient|4.0.1"
+    patient = {"resourceType": "Patient", "id": "1", "meta": {"profile": [profile]}}
+    stated = {"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1"}
+    path = ndjson(tmp_path / "e.ndjson", [patient, stated])
+    assert len(list(FhirExport(path, read_mapping(None, TASK)).chunks())) == 1
+
+
+BROKEN: dict[str, tuple[str, str, type[AgentError]]] = {
+    "XML": ("e.json", "<Bundle xmlns='http://hl7.org/fhir'/>", FhirInvalid),
+    "a torn line": ("e.ndjson", '{"resourceType": "Patient", "id"', FhirInvalid),
+    "no resource": ("e.ndjson", '{"id": 1}', FhirInvalid),
+    "a list": ("e.json", "[]", FhirInvalid),
+    "no Bundle": ("e.json", '{"resourceType": "Patient"}', FhirInvalid),
+    "an entry without a resource": (
+        "e.json", '{"resourceType": "Bundle", "entry": [{}]}', FhirInvalid,
+    ),
+    "deeper than anything": ("e.json", "[" * 200_000, FhirInvalid),
+    "empty": ("e.ndjson", "", SourceEmpty),
+    "an empty Bundle": ("e.json", '{"resourceType": "Bundle"}', SourceEmpty),
+    "a patient twice": (
+        "e.ndjson", '{"resourceType": "Patient", "id": "1"}\n' * 2, FhirInvalid,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_no_export_is_refused(tmp_path: Path, name: str) -> None:
+    file, text, error = BROKEN[name]
+    with pytest.raises(error):
+        FhirExport(written(tmp_path / file, text), read_mapping(None, TASK)).columns()
+
+
+def test_an_observation_of_nobody_is_refused(tmp_path: Path) -> None:
+    mapping = read_mapping(written(tmp_path / "m.toml", MAPPING), TASK)
+    somebody = {"resourceType": "Patient", "id": "1"}
+    value = {"valueQuantity": quantity(60, "/min")}
+    for patient, said in (("Patient/2", "not in the export"), (None, "which patient")):
+        other = observation(str(patient), concept(LOINC, "8873-2"), "2020", **value)
+        if patient is None:
+            del other["subject"]
+        path = ndjson(tmp_path / "e.ndjson", [somebody, other])
+        with pytest.raises(FhirInvalid, match=said):
+            list(FhirExport(path, mapping).chunks())
+    with pytest.raises(TableUnreadable):
+        FhirExport(tmp_path / "nowhere.ndjson", mapping).columns()
+
+
+def test_what_is_not_mapped_is_shown_how_to(
+    tmp_path: Path, resources: list[Resource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ndjson(tmp_path / "e.ndjson", resources)
+    found = report(path)
+    assert codes(found) == ["DataInvalid"] * 10 + ["LabelsMissing"]
+    assert "observation = [" in found["problems"][0]["resolve"]
+    without = '[columns.chol]\nobservation = ["2093-3"]\ntake = "first"\n'
+    with pytest.raises(MappingFileInvalid, match="system"):
+        FhirExport(path, read_mapping(written(tmp_path / "m.toml", without), TASK))
+    monkeypatch.setattr(fhir, "MOST_OF_A_BUNDLE", 10)
+    with pytest.raises(SourceTooLarge, match="Bundle"):
+        FhirExport(bundle(tmp_path / "e.json", resources), read_mapping(None, TASK)).columns()
+
+
+def test_days_are_kept_to(tmp_path: Path) -> None:
+    patient = {"resourceType": "Patient", "id": "1"}
+    days = ["2018-12-31", "2019-06-01", "2020-06-01T00:00:00Z", "2021-01-01", ""]
+    facts = [
+        observation("Patient/1", concept(LOINC, "8873-2"), day,
+                    valueQuantity=quantity(100 + place, "/min"))
+        for place, day in enumerate(days)
+    ]  # fmt: skip
+    path = ndjson(tmp_path / "e.ndjson", [patient, *facts])
+    for take, expected in (("first", "101"), ("newest", "102")):
+        text = (
+            f'[columns.thalach]\nobservation = ["{LOINC}|8873-2"]\ntake = "{take}"\n'
+            "since = 2019-01-01\nuntil = 2020-12-31\n"
+        )
+        mapping = read_mapping(written(tmp_path / "m.toml", text), TASK)
+        (chunk,) = FhirExport(path, mapping).chunks(["thalach"])
+        assert chunk["thalach"].tolist() == [expected]
+
+
+def test_the_errors_are_typed() -> None:
+    assert issubclass(FhirInvalid, TableUnreadable)
+    assert FhirVersionUnsupported("", "").code == "FhirVersionUnsupported"
