@@ -29,7 +29,8 @@ test-all: style chromium  ## the slow tests too
 
 soak: .venv/installed-dev  ## 1,000 kills, counted by step (SEED=2 KILLS=200), 10,000 schedules, every byte
 	KILLS=$${KILLS:-1000} $(BIN)/python -m pytest -n 0 -s -m slow tests/soak $(ARGS)
-	$(BIN)/python -m pytest -n auto -m slow tests/agent/test_lying.py tests/ledger $(ARGS)
+	$(BIN)/python -m pytest -n auto -m slow tests/agent/test_lying.py tests/agent/test_killed_rounds.py \
+	  tests/agent/test_source_files.py tests/ledger $(ARGS)
 	$(BIN)/python -m pytest -n 0 -s -m slow tests/network $(ARGS)
 
 chromium:  ## a browser for the tests, Debian's; where it cannot be had they are skipped

@@ -6,7 +6,7 @@ noise gives the promised epsilon. Whether the hospital wants to spend that is fo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from consortium import tasks
@@ -18,9 +18,9 @@ from consortium.tasks.errors import TaskUnknown
 from ledger.content import Weights, model_hash
 from ledger.quorum import quorum
 from ledger.records import Durations, Job, MemberForm, Participant, Terms, Thresholds
+from privacy.accounting import check_claim
 from privacy.contract import PrivacyTerms
 from privacy.errors import PrivacyError
-from privacy.gaussian import check_claim
 from sml.mapping import MappingGroup, groups_for
 
 FALSE_ALARM = "0.0001"
@@ -30,7 +30,11 @@ LONGEST_PHASE_S = 7 * 24 * 3600
 
 @dataclass(frozen=True)
 class JobOrder:
-    """What a person asks for."""
+    """What a person asks for.
+
+    ``epsilon`` decides the noise, unless ``noise`` names a noise multiplier for an institution: its
+    epsilon is then what that gives. ``sample_rate`` below 1: each step on a Poisson sample.
+    """
 
     task: str
     rounds: int
@@ -38,6 +42,8 @@ class JobOrder:
     delta: Decimal
     seed: int
     durations: Durations = DURATIONS
+    sample_rate: Decimal = Decimal(1)
+    noise: Mapping[str, Decimal] = field(default_factory=dict)
 
 
 def make_job(ledger: str, name: str, order: JobOrder, declared_patients: Mapping[str, int]) -> Job:
@@ -71,7 +77,7 @@ def make_job(ledger: str, name: str, order: JobOrder, declared_patients: Mapping
                 institution=institution,
                 weight=declared_patients[institution],
                 terms=Terms.model_validate(
-                    make_terms(order, declared_patients[institution]).to_record()
+                    make_terms(order, institution, declared_patients[institution]).to_record()
                 ),
             )
             for institution in sorted(declared_patients)
@@ -81,13 +87,17 @@ def make_job(ledger: str, name: str, order: JobOrder, declared_patients: Mapping
     )
 
 
-def make_terms(order: JobOrder, declared_patients: int) -> PrivacyTerms:
-    """One institution's terms: the task's recipe, and the noise that the epsilon asks for.
+def make_terms(order: JobOrder, institution: str, declared_patients: int) -> PrivacyTerms:
+    """One institution's terms: the task's recipe, and the noise that is asked for.
 
     Raises:
-        PrivacyError: if the epsilon, the delta or the rounds cannot be kept.
+        PrivacyError: if the epsilon, the noise, the sample rate, the delta or the rounds cannot be
+            kept.
     """
-    return tasks.get(order.task).terms(order.rounds, order.epsilon, order.delta, declared_patients)
+    return tasks.get(order.task).terms(
+        order.rounds, order.epsilon, order.delta, declared_patients,
+        sample_rate=order.sample_rate, noise_multiplier=order.noise.get(institution),
+    )  # fmt: skip
 
 
 def initial_model(task: str, seed: int) -> Weights:

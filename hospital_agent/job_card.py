@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from consortium.rounds.checks import privacy_terms
+from hospital_agent.budget_view import cache_of, pld_with
 from hospital_agent.cohort import Cohort
 from hospital_agent.decisions import APPROVE, Decision, Decisions, contract_digest
 from hospital_agent.errors import AgentError, JobUnknown, PolicyRefused
@@ -10,18 +11,19 @@ from hospital_agent.folder import HospitalFolder
 from hospital_agent.policy import Policy, asked
 from hospital_agent.replica import Replica
 from ledger.records import Job
-from privacy.budget_status import COVERS, cost_card
+from privacy.budget_status import COVERS
 from privacy.contract import PrivacyTerms
 from privacy.errors import BudgetExceeded, PrivacyError
+from privacy.pld import SAYS
 
 
 @dataclass(frozen=True)
 class JobCard:
     """One job, in words.
 
-    state: running or over. cost: what it takes from the lifetime budget. policy: "allows it", or
-    the rule against it. person: who decided what. answer: what this hospital will answer now,
-    "takes part" or a code.
+    state: running or over. cost: what it takes from the lifetime budget. by_pld: the same by PLD,
+    which is information only. policy: "allows it", or the rule against it. person: who decided
+    what. answer: what this hospital will answer now, "takes part" or a code.
     """
 
     job: str
@@ -33,6 +35,7 @@ class JobCard:
     epsilon: str
     declared_patients: int | None
     cost: str
+    by_pld: str
     policy: str
     person: str
     answer: str
@@ -78,6 +81,7 @@ def job_card(folder: HospitalFolder, job: Job) -> JobCard:
     over, terms = is_over(folder, job), _own_terms(folder, job)
     decision = decisions.of(job)
     ruling, answer, cost = "allows it", "takes part", "nothing: this hospital has no part in it"
+    by_pld = ""
     if terms is None:
         ruling, answer = "nothing to allow", "has no part"
     else:
@@ -86,6 +90,7 @@ def job_card(folder: HospitalFolder, job: Job) -> JobCard:
         except PolicyRefused as error:
             ruling = f"refuses it by its rule {error.what}"
         cost = _cost(folder, job, terms)
+        by_pld = _by_pld(folder, job, terms)
         answer = _answer(folder, job, terms, policy, decisions)
     return JobCard(
         job=job.job, task=job.task, contract=contract_digest(job), rounds=job.rounds,
@@ -93,7 +98,8 @@ def job_card(folder: HospitalFolder, job: Job) -> JobCard:
         state="over" if over else "running",
         epsilon="none" if terms is None else str(asked(terms, policy)),
         declared_patients=None if terms is None else terms.normaliser,
-        cost=cost, policy=ruling, person=_person(decision, policy, terms is not None),
+        cost=cost, by_pld=by_pld, policy=ruling,
+        person=_person(decision, policy, terms is not None),
         answer="is over" if over else answer,
     )  # fmt: skip
 
@@ -119,7 +125,17 @@ def _cost(folder: HospitalFolder, job: Job, terms: PrivacyTerms) -> str:
         try:
             return folder.budget.quote(cohort.id, terms).text
         except BudgetExceeded as error:
-            return f"does not fit: {cost_card(status, terms).text}; {error.resolve}"
+            return f"does not fit: {folder.budget.card(cohort.id, terms).text}; {error.resolve}"
+    except (AgentError, PrivacyError) as error:
+        return f"unknown: {error.what}"
+
+
+def _by_pld(folder: HospitalFolder, job: Job, terms: PrivacyTerms) -> str:
+    try:
+        status = folder.budget.status(Cohort.open(folder, job.task).id)
+        if any(held.job == job.job for held in status.jobs):
+            return "see `hospital-agent budget`"
+        return f"epsilon after {pld_with(status, terms, cache_of(folder))}. {SAYS}"
     except (AgentError, PrivacyError) as error:
         return f"unknown: {error.what}"
 

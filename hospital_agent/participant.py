@@ -9,7 +9,6 @@ import logging
 import os
 import traceback
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
 from consortium import tasks
@@ -45,9 +44,10 @@ from ledger.entry import Entry, sign_record
 from ledger.errors import LedgerError
 from ledger.keys import Role
 from ledger.quorum import quorum
-from ledger.records import Close, Commitment, Job, Proof, Record, Refusal, Verdict
+from ledger.records import Close, Commitment, Job, Proof, Record, Refusal, SampledSpend, Verdict
 from ledger.records import Spend as SpendForm
-from privacy.budget_status import Spend, epsilon_up
+from privacy.accounting import shown_up
+from privacy.budget_status import Spend
 from privacy.contract import PrivacyTerms, decimal_text
 from privacy.errors import PrivacyError
 from privacy.noise import SecureNoise
@@ -191,9 +191,7 @@ class Participant:
         Raises:
             AgentError, PrivacyError: if the policy, a person or the budget does not allow the job.
         """
-        policy = Policy.read(self.folder.path / "policy.json")
-        policy.check(job, asked(terms, policy))
-        Decisions(self.folder.path / "decisions.sqlite").check(job, policy)
+        self._check_allowed(job, terms)
         cohort = Cohort.open(self.folder, job.task)
         if terms.normaliser != cohort.declared_patients:
             raise PolicyRefused(
@@ -203,6 +201,11 @@ class Participant:
             )
         self.folder.budget.reserve(cohort.id, job.job, terms)
         return cohort
+
+    def _check_allowed(self, job: Job, terms: PrivacyTerms) -> None:
+        policy = Policy.read(self.folder.path / "policy.json")
+        policy.check(job, asked(terms, policy))
+        Decisions(self.folder.path / "decisions.sqlite").check(job, policy)
 
     def mapped_update(
         self, cohort: Cohort, job: Job, context: RoundContext, terms: PrivacyTerms,
@@ -265,6 +268,8 @@ class Participant:
             return Reply(self.folder.institution, (shown[1],), (data,))
         participant = context.participant(self.folder.institution)
         assert participant is not None
+        terms = privacy_terms(participant)
+        self._check_allowed(job, terms)  # what was allowed when it trained may not be any more
         cohort = Cohort.open(self.folder, job.task)
         # Charged before the update leaves: a crash after this line costs, it never saves.
         spend = self.folder.budget.charge(cohort.id, *place)
@@ -272,7 +277,7 @@ class Participant:
             v=1, type="proof", ledger=context.ledger, author=self.folder.institution,
             job=job.job, round=context.round, attempt=context.attempt, digest=signed[0],
             update=trained.update, vrf_proof=trained.vrf_proof.hex(), salt=trained.salt.hex(),
-            spend=self.declared(privacy_terms(participant), spend),
+            spend=self.declared(terms, spend),
         )  # fmt: skip
         # Kept before it leaves: whoever has revealed must know it, whatever is said of the attempt.
         _, kept = self.memory.keep_signed(place, "proof", signed[0], self._sign(proof).data)
@@ -280,9 +285,10 @@ class Participant:
 
     def declared(self, terms: PrivacyTerms, spend: Spend) -> SpendForm:
         """The public record of a spend: the cohort's lifetime epsilon, at the contract's delta."""
-        epsilon = epsilon_up(Fraction(spend.mu2_after), terms.delta)
+        epsilon = shown_up(spend.accountant.epsilon(spend.after, terms.delta))
         known = spend.to_record() | terms.to_record() | {"epsilon": decimal_text(epsilon)}
-        return SpendForm.model_validate({name: known[name] for name in SpendForm.model_fields})
+        form = SampledSpend if "order" in known else SpendForm
+        return form.model_validate({name: known[name] for name in form.model_fields})
 
     # verify
 

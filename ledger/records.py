@@ -36,6 +36,7 @@ Code = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z]{1,39}$")]
 DecimalText = Annotated[
     str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,11})(\.[0-9]{0,39}[1-9])?$")
 ]
+Divergences = Annotated[tuple[DecimalText, ...], Field(max_length=64, strict=False)]
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Signed = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
 Positive = Annotated[int, Field(ge=1, le=2**53 - 1)]
@@ -366,6 +367,19 @@ class Spend(_Form):
     delta: DecimalText
 
 
+class SampledSpend(Spend):
+    """What a reveal cost a cohort that also serves jobs on sampled batches.
+
+    ``mu2`` is of its full-batch steps; ``sampled_before`` and ``sampled_after`` are the Rényi
+    divergences of the others, at the orders of `privacy.renyi`, empty before the first of them.
+    ``order`` is the one that the cohort's lifetime limit is kept at.
+    """
+
+    order: Positive
+    sampled_before: Divergences
+    sampled_after: Divergences
+
+
 class Proof(RoundRecord):
     """A proof of learning: opens a commitment and declares what it cost."""
 
@@ -374,7 +388,7 @@ class Proof(RoundRecord):
     update: Digest
     vrf_proof: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{160}$")]
     salt: Digest
-    spend: Spend
+    spend: Spend | SampledSpend
 
 
 class Finding(_Form):

@@ -1,9 +1,10 @@
 """A hospital's lifetime privacy budget, kept at the hospital, one per patient cohort.
 
 Rules
-- A cohort has one limit (epsilon, delta) over all jobs that it ever serves. The limit is a mu^2
-  under Gaussian DP; a job may reserve only what is left of it, and the sum is a valid filter even
-  when jobs are chosen in view of earlier results (Smith, Thakurta 2022, arXiv 2210.17520).
+- A cohort has one limit (epsilon, delta) over all jobs that it ever serves, and one accountant
+  that counts towards it (`privacy.accounting`): mu^2 at first; the Rényi divergence at one order
+  from its first job on sampled batches on, if nothing was charged before. A job may reserve only
+  what is left: a valid filter even when jobs are chosen in view of earlier results.
 - A round is charged before its update leaves. Charging the same (job, round, attempt) again returns
   the stored spend and costs nothing; what is charged is never given back.
 - Events are appended, never changed; epsilon is derived from them (`privacy.budget_events`).
@@ -22,19 +23,28 @@ cohort's next proof declares less than its last one.
 """
 
 import json
-import math
 import os
 import re
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
 from privacy import budget_events as events
+from privacy.accounting import (
+    Cost,
+    GaussianAccountant,
+    RenyiAccountant,
+    check_claim,
+    cost_of_job,
+    epsilon_of_job,
+    fits,
+    shown_up,
+    what_fits,
+)
 from privacy.budget_events import CohortState, Event, JobState
 from privacy.budget_status import (
     BudgetStatus,
@@ -43,9 +53,6 @@ from privacy.budget_status import (
     Reservation,
     Spend,
     cost_card,
-    epsilon_down,
-    epsilon_up,
-    mu2_text,
 )
 from privacy.contract import PrivacyTerms, Record, check_delta, check_epsilon, decimal_text
 from privacy.errors import (
@@ -56,7 +63,7 @@ from privacy.errors import (
     RoundReplay,
     TermsChanged,
 )
-from privacy.gaussian import calibrate, check_claim, fits, mu_squared, mu_squared_limit
+from privacy.renyi import order_for
 
 _COHORT_ID: Final = re.compile(r"[0-9a-f]{32}")
 _LOCK_SECONDS: Final = 30.0
@@ -94,7 +101,7 @@ class Budget:
             for statement in _statements(_SCHEMA):
                 connection.execute(statement)
             connection.execute("INSERT OR IGNORE INTO head VALUES (1, 0, ?)", (events.GENESIS,))
-            _check(connection)
+            _checked(connection)
 
     def open_cohort(self, cohort: str, epsilon_limit: Decimal, delta: Decimal) -> None:
         """Open a cohort with its lifetime limit; does nothing when it is open under the same.
@@ -131,9 +138,11 @@ class Budget:
         """
         check_epsilon(epsilon_limit)
         with self._locked() as connection:
-            state = _state(connection, cohort)
-            if mu_squared_limit(epsilon_limit, state.delta) < state.spent + state.reserved:
-                lowest = epsilon_up(state.spent + state.reserved, state.delta)
+            state = _state(_stored(connection), cohort)
+            taken = state.spent + state.reserved
+            limit = state.accountant.limit(epsilon_limit, state.delta)
+            if limit < state.accountant.counted(taken):
+                lowest = shown_up(state.accountant.epsilon(taken, state.delta))
                 raise EpsilonOutOfPolicy(
                     f"epsilon limit {epsilon_limit} is below what is spent and reserved",
                     f"set a limit above {lowest}, or release the jobs that hold a reserve",
@@ -145,32 +154,43 @@ class Budget:
     def quote(self, cohort: str, terms: PrivacyTerms) -> CostCard:
         """What a job would cost; nothing is set aside.
 
-        Raises BudgetExceeded as `reserve` would, and what `check_claim` raises.
+        Raises BudgetExceeded and AccountantFixed as `reserve` would, and what `check_claim` raises.
         """
         check_claim(terms)
         with self._locked() as connection:
-            state = _state(connection, cohort)
-        if not fits(state.spent, state.reserved, mu_squared(terms), state.limit):
-            raise _exceeded(state, terms)
-        return cost_card(self.status(cohort), terms)
+            state = _state(_stored(connection), cohort)
+        _take_up(state, terms)
+        _check_fits(state, terms)
+        return cost_card(_status(state), terms)
+
+    def card(self, cohort: str, terms: PrivacyTerms) -> CostCard:
+        """What a job would cost, whether it fits or not. Raises AccountantFixed, NoiseInvalid."""
+        with self._locked() as connection:
+            state = _state(_stored(connection), cohort)
+        _take_up(state, terms)
+        return cost_card(_status(state), terms)
 
     def reserve(self, cohort: str, job: str, terms: PrivacyTerms) -> Reservation:
         """Set aside what all rounds of a job cost; asking again with the same terms is free.
 
-        Raises BudgetExceeded with what is needed, what is left and what would fit; TermsChanged
+        A first job on sampled batches also fixes the cohort's accountant, if nothing was charged.
+
+        Raises BudgetExceeded with what is needed, what is left and what would fit; AccountantFixed
+        for sampled batches once full-batch rounds were charged; TermsChanged
         when the job holds a reserve under other terms; ReservationMissing when its reserve was
         released; NoiseInvalid for a job without noise; BudgetTampered; what `check_claim` raises.
         """
         check_claim(terms)
-        cost = mu_squared(terms)
+        cost = cost_of_job(terms)
         with self._locked() as connection:
-            _check(connection)
-            state = _state(connection, cohort)
+            state = _state(_checked(connection), cohort)
             held = state.jobs.get(job)
             if held is None:
-                if not fits(state.spent, state.reserved, cost, state.limit):
-                    raise _exceeded(state, terms)
-                _append(connection, cohort, events.RESERVE, {"job": job, **terms.to_record()})
+                changed = _take_up(state, terms)
+                _check_fits(state, terms)
+                if changed is not None:
+                    _append(connection, cohort, events.RENYI, {"order": changed.order})
+                _append(connection, cohort, events.RESERVE, events.reserve_fields(job, terms))
             elif held.terms != terms:
                 raise TermsChanged(
                     f"job {job} was reserved under other terms",
@@ -190,7 +210,7 @@ class Budget:
         RoundReplay for a pair before one that was charged.
         """
         with self._locked() as connection:
-            state = _state(connection, cohort)
+            state = _state(_stored(connection), cohort)
             key = (job, round, attempt)
             if (stored := state.charges.get(key)) is not None:
                 return _spend(state, key, stored, replayed=True)
@@ -217,7 +237,7 @@ class Budget:
         Raises CohortUnknown, or ReservationMissing for a job that never reserved.
         """
         with self._locked() as connection:
-            state = _state(connection, cohort)
+            state = _state(_stored(connection), cohort)
             if job not in state.jobs:
                 raise ReservationMissing(
                     f"job {job} never reserved from cohort {cohort}",
@@ -229,20 +249,8 @@ class Budget:
     def status(self, cohort: str) -> BudgetStatus:
         """What is spent, reserved and left. Raises CohortUnknown, BudgetTampered."""
         with self._locked() as connection:
-            _check(connection)
-            state = _state(connection, cohort)
-        return BudgetStatus(
-            cohort=cohort,
-            delta=state.delta,
-            epsilon_limit=state.epsilon_limit,
-            epsilon_spent=epsilon_up(state.spent, state.delta),
-            epsilon_reserved=epsilon_up(state.reserved, state.delta),
-            epsilon_left_for_a_next_job=epsilon_down(state.left, state.delta),
-            mu2_limit=state.limit,
-            mu2_spent=state.spent,
-            mu2_reserved=state.reserved,
-            jobs=tuple(_job_status(job) for job in state.jobs.values()),
-        )
+            state = _state(_checked(connection), cohort)
+        return _status(state)
 
     def cohorts(self) -> tuple[str, ...]:
         """Ids of all cohorts, in the order in which they were opened."""
@@ -292,13 +300,15 @@ def _stored(connection: sqlite3.Connection) -> Iterator[Event]:
         yield Event(number, cohort, kind, fields, previous, digest)
 
 
-def _check(connection: sqlite3.Connection) -> None:
+def _checked(connection: sqlite3.Connection) -> list[Event]:
     head = connection.execute("SELECT number, digest FROM head").fetchone()
-    events.check_chain(_stored(connection), head or (0, events.GENESIS))
+    stored = list(_stored(connection))
+    events.check_chain(stored, head or (0, events.GENESIS))
+    return stored
 
 
-def _state(connection: sqlite3.Connection, cohort: str) -> CohortState:
-    state = events.replay(_stored(connection), cohort)
+def _state(stored: Iterable[Event], cohort: str) -> CohortState:
+    state = events.replay(stored, cohort)
     if state is None:
         raise CohortUnknown(
             f"the budget holds no cohort {cohort}", "open it with its lifetime limit first"
@@ -318,15 +328,22 @@ def _append(connection: sqlite3.Connection, cohort: str, kind: str, fields: Reco
 
 
 def _spend(
-    state: CohortState,
-    key: tuple[str, int, int],
-    mu2: tuple[Fraction, Fraction],
-    replayed: bool,
+    state: CohortState, key: tuple[str, int, int], costs: tuple[Cost, Cost], replayed: bool
 ) -> Spend:
-    before, after = mu2
-    epsilon = epsilon_up(after, state.delta)
-    texts = (mu2_text(before), mu2_text(after))
-    return Spend(state.cohort, *key, *texts, epsilon, state.delta, replayed)
+    return Spend(state.cohort, *key, state.accountant, *costs, state.delta, replayed)
+
+
+def _status(state: CohortState) -> BudgetStatus:
+    return BudgetStatus(
+        cohort=state.cohort,
+        accountant=state.accountant,
+        delta=state.delta,
+        epsilon_limit=state.epsilon_limit,
+        limit=state.limit,
+        spent=state.spent,
+        reserved=state.reserved,
+        jobs=tuple(_job_status(job) for job in state.jobs.values()),
+    )
 
 
 def _job_status(job: JobState) -> JobStatus:
@@ -335,21 +352,39 @@ def _job_status(job: JobState) -> JobStatus:
     )
 
 
+def _take_up(state: CohortState, terms: PrivacyTerms) -> RenyiAccountant | None:
+    """Put the state under the accountant that a job on sampled batches needs, if that may be.
+
+    Only public constants choose it, and nothing was released yet: see `privacy.accounting`.
+    """
+    if terms.full_batch or state.charges or not isinstance(state.accountant, GaussianAccountant):
+        return None
+    curve = cost_of_job(terms).curve
+    chosen = RenyiAccountant(order_for(state.epsilon_limit, state.delta, curve))
+    state.accountant = chosen
+    return chosen
+
+
+def _check_fits(state: CohortState, terms: PrivacyTerms) -> None:
+    count = state.accountant.counted
+    cost = count(cost_of_job(terms))
+    if not fits(count(state.spent), count(state.reserved), cost, state.limit):
+        raise _exceeded(state, terms)
+
+
 def _exceeded(state: CohortState, terms: PrivacyTerms) -> BudgetExceeded:
-    left = epsilon_down(state.left, state.delta)
-    needed = epsilon_up(mu_squared(terms), state.delta)
+    fit = what_fits(state.accountant, terms, state.left, state.delta)
+    needed, delta = shown_up(epsilon_of_job(terms, state.delta)), decimal_text(state.delta)
     what = (
-        f"the job needs epsilon {decimal_text(needed)} and {decimal_text(left)} is left for a next "
-        f"job (limit {decimal_text(state.epsilon_limit)}, delta {decimal_text(state.delta)})"
+        f"the job needs epsilon {decimal_text(needed)} and {decimal_text(fit.epsilon)} is left for "
+        f"a next job (limit {decimal_text(state.epsilon_limit)}, delta {delta})"
     )
-    if left <= 0:
+    if fit.noise is None or fit.epsilon <= 0:
         return BudgetExceeded(what, "release unfinished jobs or raise the cohort's limit")
-    rounds = math.floor(state.left / (mu_squared(terms) / terms.rounds))
-    sigma = calibrate(left, state.delta, terms.compositions)
-    of_rounds = f"at most {rounds} rounds under this noise, " if rounds >= 1 else ""
+    of_rounds = f"at most {fit.rounds} rounds under this noise, " if fit.rounds >= 1 else ""
     return BudgetExceeded(
         what,
-        f"ask for {of_rounds}a noise multiplier of at least {sigma} for these rounds, or an "
-        f"epsilon of at most {decimal_text(left)} at delta {decimal_text(state.delta)}; or raise "
-        "the cohort's limit",
+        f"ask for {of_rounds}a noise multiplier of at least {fit.noise} for these rounds, or an "
+        f"epsilon of at most {decimal_text(fit.epsilon)} at delta {delta}; or raise the cohort's "
+        "limit",
     )

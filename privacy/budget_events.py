@@ -16,16 +16,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
+from privacy.accounting import (
+    Accountant,
+    Cost,
+    GaussianAccountant,
+    RenyiAccountant,
+    cost_of_round,
+    decimal_up,
+)
 from privacy.contract import PrivacyTerms, Record
-from privacy.errors import BudgetTampered
-from privacy.gaussian import mu_squared_limit, mu_squared_of_round
+from privacy.errors import BudgetTampered, PrivacyError
+from privacy.renyi import Curve
 
 GENESIS: Final = "0" * 64
 
 OPEN: Final = "open"
 LIMIT: Final = "limit"
+RENYI: Final = "renyi"
 RESERVE: Final = "reserve"
 CHARGE: Final = "charge"
 RELEASE: Final = "release"
@@ -51,16 +61,14 @@ class Event:
 
 @dataclass
 class JobState:
-    """One job's part in a cohort's budget."""
+    """One job's part in a cohort's budget; of_round: what each of its rounds costs."""
 
     job: str
     terms: PrivacyTerms
+    of_round: Cost
     rounds_charged: int = 0
     last: tuple[int, int] = (-1, -1)
     released: bool = False
-
-    def __post_init__(self) -> None:
-        self.of_round = mu_squared_of_round(self.terms)
 
     @property
     def rounds_reserved(self) -> int:
@@ -68,44 +76,46 @@ class JobState:
         return 0 if self.released else self.terms.rounds - self.rounds_charged
 
     @property
-    def spent(self) -> Fraction:
-        """mu^2 of the rounds charged."""
-        return self.rounds_charged * self.of_round
+    def spent(self) -> Cost:
+        """Cost of the rounds charged."""
+        return self.of_round * self.rounds_charged
 
     @property
-    def reserved(self) -> Fraction:
-        """mu^2 of the rounds that may still be charged."""
-        return self.rounds_reserved * self.of_round
+    def reserved(self) -> Cost:
+        """Cost of the rounds that may still be charged."""
+        return self.of_round * self.rounds_reserved
 
 
 @dataclass
 class CohortState:
-    """A cohort's budget after some events; mu^2 values are exact.
+    """A cohort's budget after some events; costs are exact.
 
-    charges: (job, round, attempt) -> mu^2 spent by the cohort before and after.
+    charges: (job, round, attempt) -> the cohort's cost before and after.
     """
 
     cohort: str
     epsilon_limit: Decimal
     delta: Decimal
+    accountant: Accountant = field(default_factory=GaussianAccountant)
     jobs: dict[str, JobState] = field(default_factory=dict)
-    spent: Fraction = Fraction(0)
-    charges: dict[tuple[str, int, int], tuple[Fraction, Fraction]] = field(default_factory=dict)
+    spent: Cost = field(default_factory=Cost)
+    charges: dict[tuple[str, int, int], tuple[Cost, Cost]] = field(default_factory=dict)
+
+    @property
+    def reserved(self) -> Cost:
+        """What is reserved and not yet spent, over all jobs."""
+        return sum((job.reserved for job in self.jobs.values()), Cost())
 
     @property
     def limit(self) -> Fraction:
-        """mu^2 that the cohort's lifetime guarantee allows."""
-        return mu_squared_limit(self.epsilon_limit, self.delta)
-
-    @property
-    def reserved(self) -> Fraction:
-        """mu^2 that is reserved and not yet spent, over all jobs."""
-        return sum((job.reserved for job in self.jobs.values()), Fraction(0))
+        """What the cohort's lifetime guarantee allows its accountant to count."""
+        return self.accountant.limit(self.epsilon_limit, self.delta)
 
     @property
     def left(self) -> Fraction:
-        """mu^2 that a next job may reserve."""
-        return max(Fraction(0), self.limit - self.spent - self.reserved)
+        """What a next job may count."""
+        taken = self.accountant.counted(self.spent + self.reserved)
+        return max(Fraction(0), self.limit - taken)
 
 
 def canonical(value: object) -> bytes:
@@ -134,7 +144,7 @@ def replay(events: Iterable[Event], cohort: str) -> CohortState | None:
             continue
         try:
             state = _apply(state, event)
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, PrivacyError) as error:
             raise tampered(f"event {event.number} cannot follow from the ones before") from error
     return state
 
@@ -158,10 +168,13 @@ def _apply(state: CohortState | None, event: Event) -> CohortState:
     if event.kind == LIMIT:
         state.epsilon_limit = Decimal(str(fields["epsilon_limit"]))
         return state
+    if event.kind == RENYI and not state.charges:
+        state.accountant = RenyiAccountant(int(fields["order"]))
+        return state
     job = str(fields["job"])
     if event.kind == RESERVE and job not in state.jobs:
-        terms = {name: value for name, value in fields.items() if name != "job"}
-        state.jobs[job] = JobState(job, PrivacyTerms.from_record(terms))
+        state.jobs[job] = _reserved(job, fields)
+        state.accountant.counted(state.jobs[job].of_round)
     elif event.kind == RELEASE:
         state.jobs[job].released = True
     elif event.kind == CHARGE:
@@ -169,6 +182,33 @@ def _apply(state: CohortState | None, event: Event) -> CohortState:
     else:
         raise ValueError("unknown kind")
     return state
+
+
+def reserve_fields(job: str, terms: PrivacyTerms) -> Record:
+    """What a reservation stores: the terms, and the curve of a round on sampled batches.
+
+    The curve is not derived again: what was agreed stays, and reading a budget is quick.
+    """
+    fields: Record = {"job": job, **terms.to_record()}
+    if not terms.full_batch:
+        fields["curve"] = " ".join(map(decimal_up, cost_of_round(terms).sampled))
+    return fields
+
+
+def _reserved(job: str, fields: Record) -> JobState:
+    record = {name: value for name, value in fields.items() if name not in ("job", "curve")}
+    terms = PrivacyTerms.from_record(record)
+    if terms.full_batch:
+        return JobState(job, terms, cost_of_round(terms))
+    return JobState(job, terms, Cost(sampled=_curve(str(fields["curve"]))))
+
+
+@lru_cache(maxsize=1024)
+def _curve(text: str) -> Curve:
+    curve = tuple(map(Fraction, text.split()))
+    if not (curve and all(rho > 0 for rho in curve)):
+        raise ValueError("no cost")
+    return curve
 
 
 def _charge(state: CohortState, job: JobState, number: int, attempt: int) -> None:

@@ -5,99 +5,141 @@ flatter: what is spent is rounded up, what is left is rounded down, to four deci
 """
 
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, localcontext
+from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
+from privacy.accounting import (
+    Accountant,
+    Cost,
+    RenyiAccountant,
+    cost_of_job,
+    decimal_up,
+    epsilon_of_job,
+    fits,
+    shown_down,
+    shown_up,
+)
 from privacy.contract import PrivacyTerms, decimal_text
-from privacy.gaussian import epsilon_of, fits, mu_squared
+from privacy.gaussian import epsilon_of
 
 COVERS: Final = (
     "Covers each patient's training record at this hospital. Does not cover validation scores and "
     "test results, nor what is true of the hospital as a whole (its prevalence, say); a patient of "
     "two hospitals is covered by the two epsilons together."
 )
-_EPSILON_UNIT: Final = Decimal("0.0001")
-_MU2_PLACES: Final = 18
 
 
 @dataclass(frozen=True)
 class JobStatus:
-    """One job's part in a cohort's budget; mu^2 values are exact."""
+    """One job's part in a cohort's budget; costs are exact."""
 
     job: str
     terms: PrivacyTerms
     rounds_charged: int
     rounds_reserved: int
-    mu2_spent: Fraction
-    mu2_reserved: Fraction
+    spent: Cost
+    reserved: Cost
 
 
 @dataclass(frozen=True)
 class BudgetStatus:
-    """A cohort's lifetime budget: epsilons at `delta` for people, mu^2 as exact fractions.
+    """A cohort's lifetime budget: epsilons at `delta` for people, costs as exact fractions.
 
-    epsilon_left_for_a_next_job is what a job may claim at the cohort's delta so that it still fits;
-    spent and left do not add up to the limit, because epsilons do not add.
+    epsilon_left_for_a_next_job is what a job on full batches may claim at the cohort's delta so
+    that it still fits; spent and left do not add up to the limit, because epsilons do not add.
+    limit: what the accountant may count over the cohort's life.
     """
 
     cohort: str
+    accountant: Accountant
     delta: Decimal
     epsilon_limit: Decimal
-    epsilon_spent: Decimal
-    epsilon_reserved: Decimal
-    epsilon_left_for_a_next_job: Decimal
-    mu2_limit: Fraction
-    mu2_spent: Fraction
-    mu2_reserved: Fraction
+    limit: Fraction
+    spent: Cost
+    reserved: Cost
     jobs: tuple[JobStatus, ...]
 
     @property
-    def mu2_left(self) -> Fraction:
-        """mu^2 that a next job may reserve."""
-        return max(Fraction(0), self.mu2_limit - self.mu2_spent - self.mu2_reserved)
+    def left(self) -> Fraction:
+        """What a next job may count."""
+        taken = self.accountant.counted(self.spent + self.reserved)
+        return max(Fraction(0), self.limit - taken)
+
+    @property
+    def epsilon_spent(self) -> Decimal:
+        """Of all rounds charged, rounded up."""
+        return self.epsilon(self.spent)
+
+    @property
+    def epsilon_reserved(self) -> Decimal:
+        """Of all rounds reserved, by themselves, rounded up."""
+        return self.epsilon(self.reserved)
+
+    @property
+    def epsilon_left_for_a_next_job(self) -> Decimal:
+        """What a next job on full batches may claim, rounded down."""
+        return shown_down(epsilon_of(self.accountant.full_batch(self.left), self.delta))
+
+    def epsilon(self, cost: Cost) -> Decimal:
+        """What the cohort's accountant shows for a cost, rounded up."""
+        return shown_up(self.accountant.epsilon(cost, self.delta))
 
 
 @dataclass(frozen=True)
 class Reservation:
-    """Budget set aside for one job: `rounds` may be charged, of mu^2 `mu2` together."""
+    """Budget set aside for one job: `rounds` may be charged, of this cost together."""
 
     cohort: str
     job: str
     rounds: int
-    mu2: Fraction
+    cost: Cost
 
 
 @dataclass(frozen=True)
 class Spend:
     """One charged round, as the public ledger records it.
 
-    mu2_before, mu2_after: the cohort's lifetime mu^2, decimal strings rounded up to 18 places.
-    epsilon: of mu2_after at the cohort's delta, rounded up. `replayed`: it was charged before.
+    before, after: the cohort's lifetime cost, exact. epsilon: of `after` at the cohort's delta,
+    rounded up. `replayed`: it was charged before.
     """
 
     cohort: str
     job: str
     round: int
     attempt: int
-    mu2_before: str
-    mu2_after: str
-    epsilon: Decimal
+    accountant: Accountant
+    before: Cost
+    after: Cost
     delta: Decimal
     replayed: bool
 
-    def to_record(self) -> dict[str, int | str]:
-        """Integers and decimal strings for the ledger; the same for a replay."""
-        return {
+    @property
+    def epsilon(self) -> Decimal:
+        """Of all that the cohort has spent with this round, at its delta, rounded up."""
+        return shown_up(self.accountant.epsilon(self.after, self.delta))
+
+    def to_record(self) -> dict[str, object]:
+        """Integers and decimal strings for the ledger; the same for a replay.
+
+        Costs are rounded up to 18 places. A cohort under the Rényi accountant declares its order
+        and both curves, at `privacy.renyi.ORDERS`.
+        """
+        record: dict[str, object] = {
             "cohort": self.cohort,
             "job": self.job,
             "round": self.round,
             "attempt": self.attempt,
-            "mu2_before": self.mu2_before,
-            "mu2_after": self.mu2_after,
+            "mu2_before": decimal_up(self.before.mu2),
+            "mu2_after": decimal_up(self.after.mu2),
             "epsilon": decimal_text(self.epsilon),
             "delta": decimal_text(self.delta),
         }
+        if isinstance(self.accountant, RenyiAccountant):
+            record["order"] = self.accountant.order
+            record["sampled_before"] = tuple(map(decimal_up, self.before.sampled))
+            record["sampled_after"] = tuple(map(decimal_up, self.after.sampled))
+        return record
 
 
 @dataclass(frozen=True)
@@ -132,40 +174,25 @@ class CostCard:
 
 
 def cost_card(status: BudgetStatus, terms: PrivacyTerms) -> CostCard:
-    """The cost of a job under `terms` to a cohort in `status`. Raises NoiseInvalid without noise.
+    """The cost of a job under `terms` to a cohort in `status`.
 
     All epsilons are at the cohort's delta, so they can be compared; a job that claims its epsilon
-    at another delta shows another number here than in its contract.
+    at another delta shows another number here than in its contract. Raises NoiseInvalid without
+    noise, AccountantFixed for sampled batches where the cohort cannot count them.
     """
-    before = status.mu2_spent + status.mu2_reserved
-    cost = mu_squared(terms)
+    before, cost = status.spent + status.reserved, cost_of_job(terms)
+    counted = status.accountant.counted
     return CostCard(
-        job_epsilon=epsilon_up(cost, status.delta),
+        job_epsilon=shown_up(epsilon_of_job(terms, status.delta)),
         left=status.epsilon_left_for_a_next_job,
-        epsilon_before=epsilon_up(before, status.delta),
-        epsilon_after=epsilon_up(before + cost, status.delta),
+        epsilon_before=status.epsilon(before),
+        epsilon_after=status.epsilon(before + cost),
         epsilon_limit=status.epsilon_limit,
         delta=status.delta,
-        fits=fits(status.mu2_spent, status.mu2_reserved, cost, status.mu2_limit),
+        fits=fits(counted(status.spent), counted(status.reserved), counted(cost), status.limit),
     )
 
 
 def epsilon_up(mu2: Fraction, delta: Decimal) -> Decimal:
     """Epsilon of mu^2 for display, rounded up to four decimals."""
-    # The bracketing of the root is good to 1e-12: a limit of 1 must not be shown as 1.0001.
-    value = Decimal(epsilon_of(mu2, delta)) - Decimal("1e-9")
-    return max(Decimal(0), value).quantize(_EPSILON_UNIT, rounding=ROUND_CEILING)
-
-
-def epsilon_down(mu2: Fraction, delta: Decimal) -> Decimal:
-    """Epsilon of mu^2 for display, rounded down to four decimals."""
-    value = Decimal(epsilon_of(mu2, delta)) + Decimal("1e-9")
-    return value.quantize(_EPSILON_UNIT, rounding=ROUND_FLOOR)
-
-
-def mu2_text(mu2: Fraction) -> str:
-    """mu^2 as a canonical decimal string, rounded up to 18 places."""
-    with localcontext() as context:
-        context.prec = 60
-        scaled = -((-mu2.numerator * 10**_MU2_PLACES) // mu2.denominator)
-        return decimal_text(Decimal(scaled).scaleb(-_MU2_PLACES))
+    return shown_up(epsilon_of(mu2, delta))

@@ -3,11 +3,16 @@
 Nothing here is computed from patients: sample rate, number of steps and the normaliser are agreed
 in public, because a mechanism that takes them from the private n leaks n (one patient more or
 fewer is then visible in the norm of an update whatever the noise). The sum of clipped gradients is
-divided by the declared `normaliser`, never by the number of patients at hand.
+divided by the `divisor`, a declared size, never by the number of patients at hand.
 
-Mechanism, once per step (Abadi et al. 2016, full batch, add-or-remove-one neighbours):
+Mechanism, once per step (Abadi et al. 2016, add-or-remove-one neighbours):
 
-    w <- w - learning_rate * (sum_i clip(g_i) + N(0, (noise_multiplier * clip)^2 I)) / normaliser
+    batch <- each patient with chance sample_rate, independently of all others (Poisson sampling)
+    w <- w - learning_rate * (sum_{i in batch} clip(g_i) + N(0, (noise_multiplier * clip)^2 I))
+                           / (sample_rate * normaliser)
+
+Sample rate 1 is the full batch. Under about 1,000 patients it is the better choice: its cost adds
+up exactly, and nothing is gained by sampling.
 
 `clipping` says which of two per-patient bounds is meant, both of norm at most `clip`:
 
@@ -39,6 +44,7 @@ from privacy.errors import (
 AUTOMATIC_CLIPPING_STABILITY: Final = 0.01
 CLIPPINGS: Final = ("flat", "automatic")
 LARGEST_COUNT: Final = 10**9
+SMALLEST_SAMPLE_RATE: Final = Decimal("0.000001")
 NO_EPSILON: Final = "inf"
 """How a record writes the epsilon of a job without noise."""
 
@@ -64,7 +70,7 @@ class PrivacyTerms:
     noise_multiplier: sigma; the noise on the clipped sum has standard deviation sigma * clip.
     clip: largest norm of one patient's gradient. learning_rate: of plain SGD.
     epsilon, delta: the guarantee that all rounds together keep; epsilon is None without noise.
-    normaliser: declared size that the sum is divided by, never the private number of patients.
+    normaliser: declared number of patients, never the private one (see `divisor`).
     clipping: "flat" or "automatic", see the module's text.
     """
 
@@ -85,8 +91,18 @@ class PrivacyTerms:
         return self.noise_multiplier > 0
 
     @property
+    def full_batch(self) -> bool:
+        """Whether every patient is in every step's batch."""
+        return self.sample_rate == 1
+
+    @property
+    def divisor(self) -> Decimal:
+        """What a step's sum is divided by: the size that a batch is declared to have on average."""
+        return self.sample_rate * self.normaliser
+
+    @property
     def compositions(self) -> int:
-        """Noisy steps that every patient takes part in over the whole job."""
+        """Noisy steps over the whole job."""
         return self.rounds * self.steps
 
     def to_record(self) -> Record:
@@ -139,14 +155,10 @@ class PrivacyTerms:
         """Raise the typed error of the first field that cannot mean what a contract must mean.
 
         Whether the claimed epsilon follows from the noise is checked by
-        `privacy.gaussian.check_claim`, which needs the accountant.
+        `privacy.accounting.check_claim`, which needs the accountant.
         """
         _counts(self)
-        if self.sample_rate != 1:
-            raise SampleRateInvalid(
-                f"sample_rate is {self.sample_rate}; allowed: 1",
-                "Poisson sampling is not supported yet; train on the full batch (sample_rate 1)",
-            )
+        check_sample_rate(self.sample_rate)
         if not (self.clip.is_finite() and self.clip > 0):
             raise ClipInvalid(
                 f"clip is {self.clip}; allowed: a finite number above 0",
@@ -166,10 +178,19 @@ class PrivacyTerms:
             raise NoiseInvalid(
                 f"noise_multiplier is {self.noise_multiplier}; allowed: a finite number, "
                 "0 only for a job without privacy",
-                "let `privacy.gaussian.calibrate` derive it from epsilon, delta and the steps",
+                "let `privacy.accounting.calibrate` derive it from epsilon, delta and the steps",
             )
         check_delta(self.delta)
         _claim(self)
+
+
+def check_sample_rate(sample_rate: Decimal) -> None:
+    """Raise SampleRateInvalid unless `sample_rate` is from SMALLEST_SAMPLE_RATE to 1."""
+    if not (sample_rate.is_finite() and SMALLEST_SAMPLE_RATE <= sample_rate <= 1):
+        raise SampleRateInvalid(
+            f"sample_rate is {sample_rate}; allowed: {SMALLEST_SAMPLE_RATE} to 1",
+            "take 1 for the full batch, or a chance such as 0.1 for each patient and step",
+        )
 
 
 def check_delta(delta: Decimal) -> None:

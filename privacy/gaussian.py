@@ -1,4 +1,4 @@
-"""Gaussian differential privacy: what full-batch noisy steps cost, and whether they fit a limit.
+"""Gaussian differential privacy: what full-batch noisy steps cost.
 
 One step releases a sum of norm-clipped gradients plus N(0, (sigma * clip)^2 I). With add-or-
 remove-one neighbours its sensitivity is clip, so the step is (1 / sigma)-GDP, and T steps are
@@ -20,12 +20,13 @@ import math
 from collections.abc import Callable
 from decimal import ROUND_CEILING, Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 from scipy.special import log_ndtr, ndtr
 
 from privacy.contract import PrivacyTerms, check_delta, check_epsilon
-from privacy.errors import EpsilonInvalid, EpsilonOutOfPolicy, NoiseInvalid, StepsInvalid
+from privacy.errors import EpsilonInvalid, NoiseInvalid, SampleRateInvalid, StepsInvalid
 
 SIGMA_PLACES: Final = 6
 _LARGEST_MU: Final = 60.0
@@ -38,13 +39,26 @@ def mu_squared(terms: PrivacyTerms) -> Fraction:
 
 
 def mu_squared_of_round(terms: PrivacyTerms) -> Fraction:
-    """Exact mu^2 of one round: steps / sigma^2. Raises NoiseInvalid without noise."""
+    """Exact mu^2 of one round: steps / sigma^2.
+
+    Raises NoiseInvalid without noise, SampleRateInvalid for sampled batches, whose cost is none.
+    """
     if not terms.private:
-        raise NoiseInvalid(
-            "noise_multiplier is 0: this job has no privacy cost because it has no privacy",
-            "give the job an epsilon, or run it as a comparison on data that needs no protection",
+        raise no_noise()
+    if not terms.full_batch:
+        raise SampleRateInvalid(
+            f"sample_rate is {terms.sample_rate}; mu^2 is of full batches only",
+            "use `privacy.accounting.cost_of_round`",
         )
     return terms.steps / Fraction(terms.noise_multiplier) ** 2
+
+
+def no_noise() -> NoiseInvalid:
+    """The error for a cost that is asked of a job without noise."""
+    return NoiseInvalid(
+        "noise_multiplier is 0: this job has no privacy cost because it has no privacy",
+        "give the job an epsilon, or run it as a comparison on data that needs no protection",
+    )
 
 
 def delta(mu: float, epsilon: float) -> float:
@@ -57,6 +71,7 @@ def delta(mu: float, epsilon: float) -> float:
     return max(0.0, float(ndtr(a)) - math.exp(min(700.0, epsilon + float(log_ndtr(b)))))
 
 
+@lru_cache(maxsize=1024)
 def epsilon(mu: float, delta_: float) -> float:
     """Smallest epsilon at which a mu-GDP mechanism is (epsilon, delta_)-DP; 0 when mu is 0.
 
@@ -80,6 +95,7 @@ def epsilon(mu: float, delta_: float) -> float:
     return root
 
 
+@lru_cache(maxsize=1024)
 def mu_for(epsilon_: float, delta_: float) -> float:
     """Largest mu whose mechanism is still (epsilon_, delta_)-DP; never above the true value.
 
@@ -132,35 +148,9 @@ def calibrate(epsilon_: Decimal, delta_: Decimal, compositions: int) -> Decimal:
     return rounded
 
 
-def fits(spent: Fraction, reserved: Fraction, new: Fraction, limit: Fraction) -> bool:
-    """The filter: whether a job of cost `new` may start beside what is spent and reserved.
-
-    All four are mu^2, exact. Valid under fully adaptive choice of jobs (arXiv 2210.17520).
-    """
-    return spent + reserved + new <= limit
-
-
 def epsilon_of(mu2: Fraction, delta_: Decimal) -> float:
     """Epsilon at `delta_` of a total cost mu^2, rounded outward."""
     return epsilon(_root_up(mu2), float(delta_))
-
-
-def check_claim(terms: PrivacyTerms) -> None:
-    """Recompute the epsilon from the noise and refuse a claim that is lower than the truth.
-
-    Every member can run this: it uses public constants only. Raises EpsilonOutOfPolicy, or what
-    `PrivacyTerms.validate` raises.
-    """
-    terms.validate()
-    if terms.epsilon is None:
-        return
-    if mu_squared(terms) > mu_squared_limit(terms.epsilon, terms.delta):
-        needed = calibrate(terms.epsilon, terms.delta, terms.compositions)
-        raise EpsilonOutOfPolicy(
-            f"epsilon {terms.epsilon} is claimed at delta {terms.delta}, but noise_multiplier "
-            f"{terms.noise_multiplier} over {terms.compositions} steps does not keep it",
-            f"use a noise_multiplier of at least {needed}",
-        )
 
 
 def _root_up(mu2: Fraction) -> float:

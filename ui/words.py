@@ -60,6 +60,7 @@ PROOF_CODES = {
 ABSENCE_CODES = {
     "NoAnswer": "no answer in time",
     "PolicyRefused": "its own policy does not allow this job",
+    "AccountantFixed": "its privacy budget does not count steps on sampled batches",
     "BudgetExceeded": "its privacy budget does not cover this job",
     "CohortMissing": "it has no data for this task",
     "CohortTooSmall": "its cohort is too small for this task",

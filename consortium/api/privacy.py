@@ -5,7 +5,6 @@ A hospital's lifetime limit is its own policy, and not here.
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
@@ -17,17 +16,20 @@ from consortium.api.pages import Cursor, Limit, Order, page_of, page_of_all, pas
 from consortium.api.schemas import Cost, Forecast, JobSpend, Page, Spend, Spending
 from consortium.errors import OptionInvalid
 from consortium.offers import Offers
+from consortium.rounds.checks import declared_spend
 from consortium.standing import JobStanding, Standing
 from ledger.listing import Listed
 from ledger.records import Name as RecordName
 from ledger.records import Proof
 from ledger.store import LedgerStore
+from privacy.accounting import Accountant, GaussianAccountant, cost_of_job
+from privacy.accounting import Cost as JobCost
 from privacy.contract import decimal_text
-from privacy.gaussian import epsilon_of, mu_squared
 
 Name = Annotated[RecordName | None, Query()]
 Number = Annotated[str, Query(pattern=r"^[0-9]{1,6}(\.[0-9]{1,12})?$", examples=["1"])]
 MOST_ROUNDS = 10_000
+_NOTHING = GaussianAccountant(), JobCost(), JobCost()
 
 
 def privacy_router(
@@ -75,8 +77,9 @@ def privacy_router(
     ) -> Forecast:
         """What a job would cost each institution that has patients for its task.
 
-        By Gaussian differential privacy, which adds up exactly for full-batch steps: over all that
-        the institution's cohort has declared on this ledger so far.
+        On full batches, over all that the institution's cohort has declared on this ledger so far:
+        by Gaussian differential privacy, which adds up exactly, or by Rényi's where the cohort has
+        also served jobs on sampled batches.
         """
         recipe = tasks.get(task)
         count = recipe.recipe.rounds if rounds is None else rounds
@@ -91,13 +94,13 @@ def privacy_router(
         for name, patients in sorted(declared.items()):
             terms = recipe.terms(count, agreed, limit, patients)
             last = before.get(name)
-            spent = Fraction(last.spend.mu2_after) if last else Fraction(0)
+            accountant, _, spent = declared_spend(last.spend) if last else _NOTHING
             costs.append(
                 Cost(
                     institution=name, declared_patients=patients,
                     noise_multiplier=decimal_text(terms.noise_multiplier),
-                    epsilon_before=_shown(spent, limit),
-                    epsilon_after=_shown(spent + mu_squared(terms), limit),
+                    epsilon_before=_shown(accountant, spent, limit),
+                    epsilon_after=_shown(accountant, spent + cost_of_job(terms), limit),
                 )
             )  # fmt: skip
         return Forecast(task=task, rounds=count, epsilon=epsilon, delta=delta, costs=costs)
@@ -176,5 +179,5 @@ def _number(name: str, text: str) -> Decimal:
         raise OptionInvalid(f"{name} is no number", "give a decimal number, such as 1") from None
 
 
-def _shown(mu2: Fraction, delta: Decimal) -> str:
-    return f"{epsilon_of(mu2, delta):.4f}"
+def _shown(accountant: Accountant, cost: JobCost, delta: Decimal) -> str:
+    return f"{accountant.epsilon(cost, delta):.4f}"

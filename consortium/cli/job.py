@@ -19,7 +19,23 @@ JobArgument = Annotated[str, typer.Argument(help="The job's id.")]
 def submit(
     task: Annotated[str, typer.Option(help="breast-cancer or heart-disease")],
     rounds: Annotated[int, typer.Option(help="Rounds.", min=1, max=1000)] = 10,
-    epsilon: Annotated[str, typer.Option(help="Privacy cost, for each hospital.")] = "1",
+    epsilon: Annotated[
+        str | None,
+        typer.Option(help="Privacy cost, for each hospital: decides the noise.", show_default="1"),
+    ] = None,
+    noise_multiplier: Annotated[
+        str | None, typer.Option(help="Decides the noise, and with it the privacy cost.")
+    ] = None,
+    left: Annotated[
+        str | None,
+        typer.Option(help="A lifetime epsilon: the job takes what each hospital has left of it, by "
+                          "what its proofs declare."),
+    ] = None,
+    sample_rate: Annotated[
+        str,
+        typer.Option(help="Chance of each patient to be in a step's batch; 1 is the full batch, "
+                          "best under about 1,000 patients."),
+    ] = "1",
     delta: Annotated[
         str, typer.Option(help="Of that cost; hospitals measure at their policy's delta.")
     ] = "0.00001",
@@ -43,7 +59,10 @@ def submit(
     from consortium.coordinator.submission import Wanted
     from consortium.coordinator.submission import submit as submit_wanted
 
-    wanted = Wanted(task, rounds, epsilon, delta, seed, tuple(patients or ()), phase_seconds, name)
+    wanted = Wanted(
+        task, rounds, epsilon, delta, seed, tuple(patients or ()), phase_seconds, name,
+        noise_multiplier, left, sample_rate,
+    )  # fmt: skip
     print_result(submit_wanted(home_path(home), wanted), format)
 
 

@@ -1,7 +1,8 @@
 """How a person's wish becomes a job on the ledger."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from consortium import tasks
 from consortium.contract import DURATIONS, JobOrder, make_job
 from consortium.coordinator.strategy import submit_job
 from consortium.coordinator.view import StoreView
+from consortium.coordinator.what_is_left import noise_for_what_is_left
 from consortium.errors import JobInvalid, NotFinal, OptionInvalid
 from consortium.local import open_ledger
 from consortium.offers import Offers
@@ -24,16 +26,23 @@ _TRIES = 5
 
 @dataclass(frozen=True)
 class Wanted:
-    """What `consortium job submit` was given, not yet checked."""
+    """What `consortium job submit` was given, not yet checked.
+
+    One of ``epsilon``, ``noise_multiplier`` and ``left`` (a lifetime epsilon) decides the noise;
+    with none of them it is an epsilon of 1.
+    """
 
     task: str
     rounds: int
-    epsilon: str
+    epsilon: str | None
     delta: str
     seed: int
     patients: tuple[str, ...] = ()
     phase_seconds: int | None = None
     name: str | None = None
+    noise_multiplier: str | None = None
+    left: str | None = None
+    sample_rate: str = "1"
 
 
 def submit(home: Path, wanted: Wanted) -> dict[str, Any]:
@@ -46,10 +55,11 @@ def submit(home: Path, wanted: Wanted) -> dict[str, Any]:
         TaskError, PrivacyError: if the order cannot be kept.
     """
     task = tasks.get(wanted.task)
+    _one_of(wanted)
     order = JobOrder(
-        task.name, wanted.rounds, _decimal("--epsilon", wanted.epsilon),
+        task.name, wanted.rounds, _decimal("--epsilon", wanted.epsilon or "1"),
         _decimal("--delta", wanted.delta), wanted.seed,
-        _durations(wanted.phase_seconds),
+        _durations(wanted.phase_seconds), _decimal("--sample-rate", wanted.sample_rate),
     )  # fmt: skip
     with open_ledger(home, shared=True) as (local, store):
         view = StoreView(store, local.content, local.models)
@@ -65,7 +75,7 @@ def submit(home: Path, wanted: Wanted) -> dict[str, Any]:
                 "have hospitals add data (`hospital-agent data add`) and start their agents, or "
                 "name them with --patients ID=NUMBER",
             )
-        job = make_job(view.ledger, name, order, declared)
+        job = make_job(view.ledger, name, _with_noise(view, order, wanted, declared), declared)
         for tries in range(_TRIES):
             _wait_final(store, store.chain().header.height)
             try:
@@ -78,10 +88,35 @@ def submit(home: Path, wanted: Wanted) -> dict[str, Any]:
         "job": job.job,
         "task": job.task,
         "rounds": job.rounds,
-        "epsilon": wanted.epsilon,
-        "participants": [f"{p.institution} ({p.weight})" for p in job.participants],
+        "epsilon": ", ".join(sorted({p.terms.epsilon for p in job.participants})),
+        "participants": [
+            f"{p.institution} ({p.weight}; epsilon {p.terms.epsilon}, noise "
+            f"{p.terms.noise_multiplier})"
+            for p in job.participants
+        ],
         "next": f"consortium job watch {job.job}",
     }
+
+
+def _one_of(wanted: Wanted) -> None:
+    given = [wanted.epsilon, wanted.noise_multiplier, wanted.left]
+    if sum(value is not None for value in given) > 1:
+        raise OptionInvalid(
+            "more than one of --epsilon, --noise-multiplier and --left is given",
+            "give one: each decides the noise",
+        )
+
+
+def _with_noise(
+    view: StoreView, order: JobOrder, wanted: Wanted, institutions: Iterable[str]
+) -> JobOrder:
+    if wanted.noise_multiplier is not None:
+        noise = _decimal("--noise-multiplier", wanted.noise_multiplier)
+        return replace(order, noise=dict.fromkeys(institutions, noise))
+    if wanted.left is not None:
+        lifetime = _decimal("--left", wanted.left)
+        return replace(order, noise=noise_for_what_is_left(view, order, institutions, lifetime))
+    return order
 
 
 def _name(view: StoreView, task: str, wanted: str | None) -> str:

@@ -32,14 +32,25 @@ from ledger.content import Weights, digest, model_hash
 from ledger.entry import Entry
 from ledger.errors import LedgerError
 from ledger.keys import Role
-from ledger.records import ACCEPTED, Commitment, Job, MemberForm, Participant, Proof, Spend
+from ledger.records import (
+    ACCEPTED,
+    Commitment,
+    Job,
+    MemberForm,
+    Participant,
+    Proof,
+    SampledSpend,
+    Spend,
+)
+from privacy.accounting import Accountant, Cost, GaussianAccountant, RenyiAccountant, cost_of_round
 from privacy.contract import PrivacyTerms
 from privacy.errors import PrivacyError
-from privacy.gaussian import epsilon_of, mu_squared_of_round
 from sml.alpha import alpha
 from sml.errors import SmlError
 from sml.mapping import MappingGroup, SecureMapping
 from sml.vrf import verify as verify_vrf
+
+_ROUNDED = Fraction(1, 10**18)
 
 
 @dataclass(frozen=True)
@@ -219,7 +230,9 @@ def step_cap(participant: Participant, parameters: int) -> float:
 
     Each of T steps moves by the learning rate times the sum of at most 1.5 * normaliser clipped
     gradients, and by Gaussian noise. The norm of all noise together, in p dimensions, stays below
-    sqrt(T) (sqrt(p) + 5) standard deviations (Laurent and Massart, 2000).
+    sqrt(T) (sqrt(p) + 5) standard deviations (Laurent and Massart, 2000). On sampled batches the
+    patients drawn in all T steps are binomial, of mean m: below m + x where x^2 = 25 (m + x / 3)
+    (Bernstein).
 
     The relative distance of a wrongly un-mapped update, sqrt(2) |W_t|, fails here once it is
     longer than the cap; under strong noise that is late in a job, or never. What holds there is
@@ -227,7 +240,10 @@ def step_cap(participant: Participant, parameters: int) -> float:
     """
     terms = privacy_terms(participant)
     signal = 1.5 * terms.steps
-    noise = float(terms.noise_multiplier) / terms.normaliser
+    if not terms.full_batch:
+        drawn = signal * float(terms.divisor)
+        signal = (drawn + 25 / 6 + sqrt((25 / 6) ** 2 + 25 * drawn)) / float(terms.divisor)
+    noise = float(terms.noise_multiplier / terms.divisor)
     reach = signal + noise * sqrt(terms.steps) * (sqrt(parameters) + 5)
     return float(terms.learning_rate * terms.clip) * reach
 
@@ -244,27 +260,62 @@ def _privacy(context: RoundContext, participant: Participant, proof: Proof) -> N
         include={"steps", "sample_rate", "noise_multiplier", "clip", "normaliser", "delta"}
     )
     agreed = {name: getattr(terms, name) for name in declared}
-    cost = mu_squared_of_round(privacy_terms(participant))
-    total = Fraction(spend.mu2_after)
-    # What is declared is rounded up, mu^2 to 18 places and epsilon to four. The latter's
-    # tolerance is wider, so that members whose last digits differ judge an honest claim alike.
-    off = abs(total - Fraction(spend.mu2_before) - cost)
-    if declared != agreed or off > max(cost / 10**12, Fraction(1, 10**18)):
-        raise _Failed("PrivacyClaimInvalid")
     try:
-        flattered = epsilon_of(total, Decimal(terms.delta)) - float(spend.epsilon) > 2e-4
-    except PrivacyError:
-        flattered = True
-    if flattered:
+        accountant, before, after = declared_spend(spend)
+        cost = cost_of_round(privacy_terms(participant))
+        accountant.counted(cost)  # a cohort that counts full-batch steps serves no others
+        flattered = accountant.epsilon(after, Decimal(terms.delta)) - float(spend.epsilon) > 2e-4
+    except (PrivacyError, ValueError):
+        raise _Failed("PrivacyClaimInvalid") from None
+    if declared != agreed or flattered or not _adds_up(before, cost, after):
         raise _Failed("PrivacyClaimInvalid")
-    # Within one cohort, what was spent before is at least what its last proof declared.
+    # Within one cohort, what was spent before is at least what its last proof declared; and how it
+    # counts was fixed before its first release.
     last = context.spent.get(proof.author)
-    if (
-        last is not None
-        and last.cohort == spend.cohort
-        and Fraction(spend.mu2_before) < Fraction(last.mu2_after)
-    ):
-        raise _Failed("PrivacyClaimInvalid")
+    if last is not None and last.cohort == spend.cohort:
+        counted_as, _, spent = declared_spend(last)
+        if counted_as != accountant or not _at_least(before, spent):
+            raise _Failed("PrivacyClaimInvalid")
+
+
+def declared_spend(spend: Spend) -> tuple[Accountant, Cost, Cost]:
+    """How a proof's cohort counts, and what it had spent before and after, as the proof declares.
+
+    Raises:
+        ValueError: if the order, or a curve's length, is none that there is.
+    """
+    mu2 = Fraction(spend.mu2_before), Fraction(spend.mu2_after)
+    if not isinstance(spend, SampledSpend):
+        return GaussianAccountant(), Cost(mu2[0]), Cost(mu2[1])
+    before, after = (
+        tuple(map(Fraction, curve)) for curve in (spend.sampled_before, spend.sampled_after)
+    )
+    return RenyiAccountant(spend.order), Cost(mu2[0], before), Cost(mu2[1], after)
+
+
+def _adds_up(before: Cost, cost: Cost, after: Cost) -> bool:
+    """Whether one round's cost lies between two declared ones.
+
+    What is declared is rounded up: to 18 places, and a sampled step's divergence by more than
+    members' own sums may differ. Epsilon's tolerance is wider, so that members whose last digits
+    differ judge an honest claim alike.
+    """
+    expected = before + cost
+    if len(expected.sampled) != len(after.sampled):
+        return False
+    if abs(after.mu2 - expected.mu2) > max(cost.mu2 / 10**12, _ROUNDED):
+        return False
+    if not cost.sampled:
+        return after.sampled == before.sampled
+    curves = zip(after.sampled, expected.sampled, cost.sampled, strict=True)
+    return all(abs(a - b) <= max(rho / 10**6, _ROUNDED) for a, b, rho in curves)
+
+
+def _at_least(cost: Cost, other: Cost) -> bool:
+    if cost.mu2 < other.mu2 or not other.sampled:
+        return cost.mu2 >= other.mu2
+    same_length = len(cost.sampled) == len(other.sampled)
+    return same_length and all(a >= b for a, b in zip(cost.sampled, other.sampled, strict=True))
 
 
 def privacy_terms(participant: Participant) -> PrivacyTerms:

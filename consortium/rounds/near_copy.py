@@ -44,11 +44,12 @@ class EarlierStep:
 def threshold(a: Participant, b: Participant, parameters: int, false_alarm: float) -> float:
     """The correlation, of either sign, beyond which a pair is taken for a copy.
 
-    An honest step is signal plus noise, its ratio at most lambda = sqrt(T) B / (sigma sqrt(p))
-    for T steps, normaliser B, noise multiplier sigma and p parameters: each patient's clipped
-    gradient has at most the clip's norm. What the projection leaves of it correlates by about
-    rho = l_a l_b / (l_a l_b + 5); the 5 was measured on both tasks (breast cancer fits 6, heart
-    disease 13). Around it the correlation spreads as Fisher's z (1921) does in p - 1 dimensions.
+    An honest step is signal plus noise, its ratio at most lambda = sqrt(T) q B / (sigma sqrt(p))
+    for T steps, sample rate q, normaliser B, noise multiplier sigma and p parameters: each
+    patient's clipped gradient has at most the clip's norm. What the projection leaves of it
+    correlates by about rho = l_a l_b / (l_a l_b + 5); the 5 was measured on both tasks (breast
+    cancer fits 6, heart disease 13). Around it the correlation spreads as Fisher's z (1921) does in
+    p - 1 dimensions.
     """
     product = _signal(a, parameters) * _signal(b, parameters)
     centre = product / (product + _RESIDUAL_SIGNAL)
@@ -63,7 +64,8 @@ def _quantile(false_alarm: float) -> float:
 
 def _signal(participant: Participant, parameters: int) -> float:
     terms = participant.terms
-    return sqrt(terms.steps / parameters) * terms.normaliser / float(terms.noise_multiplier)
+    batch = float(terms.sample_rate) * terms.normaliser
+    return sqrt(terms.steps / parameters) * batch / float(terms.noise_multiplier)
 
 
 def near_copies(

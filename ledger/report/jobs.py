@@ -23,6 +23,7 @@ COLUMNS, CODES = 60, 8  # shown in a chart, in a cell
 
 MEANINGS = {
     "Accepted": "passed all checks, as a quorum of the institutions attests",
+    "AccountantFixed": "its privacy budget does not count steps on sampled batches",
     "BaseUnknown": "its agent had not caught up with the ledger",
     "BudgetExceeded": "its privacy budget does not cover the job",
     "CohortMissing": "it has no data for the task",

@@ -86,17 +86,17 @@ def test_attempts_spend_nothing_and_the_job_gets_all_its_rounds(four: Consortium
     for failing, round in ((2, 1), (0, 2), (1, 3)):
         four.attempt = 1
         for _ in range(failing):
-            before = {name: status(four, name).mu2_spent for name in four.folders}
+            before = {name: status(four, name).spent.mu2 for name in four.folders}
             too_few(four, round)
             for name, spent in before.items():
-                assert status(four, name).mu2_spent == spent
+                assert status(four, name).spent.mu2 == spent
                 assert budget(four, name).rounds_charged == round - 1
                 assert budget(four, name).rounds_reserved == 3 - (round - 1)
         four.play_round(round)
         assert {o.code for o in newest(four).proofs} == {"Accepted"}
     for name in four.folders:
         job = budget(four, name)
-        assert (job.rounds_charged, job.rounds_reserved, job.mu2_reserved) == (3, 0, 0)
+        assert (job.rounds_charged, job.rounds_reserved, job.reserved.mu2) == (3, 0, 0)
     view = ReplicaView(four.folders[ONE])
     assert [(r.round, r.attempt) for r in results(four)] == [
         (1, 1), (1, 2), (1, 3), (2, 1), (3, 1), (3, 2),

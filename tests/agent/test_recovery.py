@@ -421,7 +421,7 @@ def test_a_founder_takes_its_patients_and_what_they_have_spent_along(tmp_path: P
     assert new.keys[Role.RECORD].public != old.keys[Role.RECORD].public
     status = new.budget.status(cohort)
     assert status.epsilon_spent == spent.epsilon > 0
-    assert status.mu2_reserved == 0
+    assert status.reserved.mu2 == 0
     # A job of the same name would find its charges, and release something new for nothing.
     with pytest.raises(ReservationMissing):
         new.budget.reserve(cohort, "job-1", terms)
@@ -429,4 +429,4 @@ def test_a_founder_takes_its_patients_and_what_they_have_spent_along(tmp_path: P
         old.budget.charge(cohort, "job-1", 2, 1)
     new.budget.reserve(cohort, "job-2", terms)
     ok(*enrol, old.path)
-    assert new.budget.status(cohort).mu2_reserved > 0  # what is there stays
+    assert new.budget.status(cohort).reserved.mu2 > 0  # what is there stays

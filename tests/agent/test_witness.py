@@ -352,16 +352,16 @@ def test_what_a_job_had_reserved_is_given_back_even_after_a_crash(
     entry = four.end_job("stopped", 1, released)
     folder = four.folders[ONE]
     cohort = Cohort.open(folder, TASK).id
-    assert folder.budget.status(cohort).mu2_reserved > 0
+    assert folder.budget.status(cohort).reserved.mu2 > 0
     four.propose([entry])
     with monkeypatch.context() as patch:
         patch.setattr("privacy.budget.Budget.release", kill)
         with pytest.raises(KeyboardInterrupt):
             four.witness(ONE).step()
-    assert folder.budget.status(cohort).mu2_reserved > 0
+    assert folder.budget.status(cohort).reserved.mu2 > 0
     four.witnesses.clear()
     four.witness(ONE).step()
-    assert folder.budget.status(cohort).mu2_reserved == 0
+    assert folder.budget.status(cohort).reserved.mu2 == 0
     four.witness(ONE).step()
     assert ONE in lines_at(four, 3)
 
@@ -969,13 +969,13 @@ def test_a_forged_end_of_a_job_beside_a_known_header_releases_no_budget(
     four.add(four.result()[0])
     folder = four.folders[ONE]
     cohort = Cohort.open(folder, TASK).id
-    held = folder.budget.status(cohort).mu2_reserved
+    held = folder.budget.status(cohort).reserved.mu2
     assert held > 0
     forged = four.end_job("stopped", 1, "0" * 64)
     four.api.blocks[-1] = replace(four.api.blocks[-1], entries=(forged,))
     with suppress(LedgerError):
         four.witness(ONE).step()
-    assert folder.budget.status(cohort).mu2_reserved == held
+    assert folder.budget.status(cohort).reserved.mu2 == held
 
 
 def test_a_genesis_with_a_parents_certificate_is_refused_with_a_code(four: Consortium) -> None:

@@ -51,7 +51,8 @@ from ledger.records import (
 from ledger.rows import insert_blocks
 from ledger.schema import cosignatures
 from ledger.sequencer import next_block
-from privacy.budget_status import epsilon_up, mu2_text
+from privacy.accounting import decimal_up
+from privacy.budget_status import epsilon_up
 from privacy.contract import decimal_text
 from privacy.gaussian import mu_squared_of_round
 from tests.ledger.ledger_examples import Consortium
@@ -254,8 +255,8 @@ def _spend(round: int) -> Spend:
     cost = mu_squared_of_round(terms)
     known = terms.to_record() | {
         "cohort": "c" * 32,
-        "mu2_before": mu2_text((round - 1) * cost),
-        "mu2_after": mu2_text(round * cost),
+        "mu2_before": decimal_up((round - 1) * cost),
+        "mu2_after": decimal_up(round * cost),
         "epsilon": decimal_text(epsilon_up(round * cost, terms.delta)),
         "delta": decimal_text(terms.delta),
     }

@@ -22,7 +22,7 @@ NAN, INF = Decimal("nan"), Decimal("inf")
         ({"steps": 10**10}, errors.StepsInvalid),
         ({"learning_rate": Decimal(0)}, errors.StepsInvalid),
         ({"learning_rate": NAN}, errors.StepsInvalid),
-        ({"sample_rate": Decimal("0.25")}, errors.SampleRateInvalid),
+        ({"sample_rate": Decimal("1.25")}, errors.SampleRateInvalid),
         ({"sample_rate": NAN}, errors.SampleRateInvalid),
         ({"clip": Decimal(0)}, errors.ClipInvalid),
         ({"clip": INF}, errors.ClipInvalid),

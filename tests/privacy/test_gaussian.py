@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from privacy_examples import example_terms
 from scipy.stats import norm
 
-from privacy import gaussian
+from privacy import accounting, gaussian
 from privacy.errors import EpsilonInvalid, EpsilonOutOfPolicy, NoiseInvalid, StepsInvalid
 
 
@@ -77,16 +77,16 @@ def test_nothing_spent_is_epsilon_zero() -> None:
 
 def test_filter_is_exact_at_the_limit() -> None:
     third = Fraction(1, 3)
-    assert gaussian.fits(third, third, third, Fraction(1))
-    assert not gaussian.fits(third, third, third, Fraction(1) - Fraction(1, 10**40))
+    assert accounting.fits(third, third, third, Fraction(1))
+    assert not accounting.fits(third, third, third, Fraction(1) - Fraction(1, 10**40))
 
 
 def test_a_claim_lower_than_the_truth_is_refused_by_name() -> None:
     terms = example_terms(noise_multiplier=Decimal("1"), epsilon=Decimal("0.1"))
     with pytest.raises(EpsilonOutOfPolicy, match="noise_multiplier 1 ") as caught:
-        gaussian.check_claim(terms)
+        accounting.check_claim(terms)
     needed = caught.value.resolve.rsplit(" ", 1)[1]
-    gaussian.check_claim(example_terms(noise_multiplier=Decimal(needed), epsilon=Decimal("0.1")))
+    accounting.check_claim(example_terms(noise_multiplier=Decimal(needed), epsilon=Decimal("0.1")))
 
 
 def test_a_job_without_noise_has_no_cost_to_add_up() -> None:

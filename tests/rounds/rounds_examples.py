@@ -29,7 +29,8 @@ from ledger.records import (
     Verdict,
     possession_message,
 )
-from privacy.budget_status import epsilon_up, mu2_text
+from privacy.accounting import decimal_up
+from privacy.budget_status import epsilon_up
 from privacy.contract import decimal_text
 from privacy.gaussian import mu_squared_of_round
 from sml.mapping import SecureMapping
@@ -110,8 +111,8 @@ def spend_of(context: RoundContext, name: str, before: int = 0) -> dict[str, Any
     cost = mu_squared_of_round(terms)
     known = terms.to_record() | {
         "cohort": "c" * 32,
-        "mu2_before": mu2_text(before * cost),
-        "mu2_after": mu2_text((before + 1) * cost),
+        "mu2_before": decimal_up(before * cost),
+        "mu2_after": decimal_up((before + 1) * cost),
         "epsilon": decimal_text(epsilon_up((before + 1) * cost, terms.delta)),
         "delta": decimal_text(terms.delta),
     }

@@ -25,7 +25,8 @@ from consortium.rounds.near_copy import EarlierStep
 from consortium.rounds.replay import steps_of
 from ledger.content import model_hash
 from ledger.keys import Role
-from privacy.budget_status import epsilon_up, mu2_text
+from privacy.accounting import decimal_up
+from privacy.budget_status import epsilon_up
 from privacy.contract import PrivacyTerms, decimal_text
 from privacy.gaussian import mu_squared_of_round
 from sml.vrf import prove
@@ -307,8 +308,8 @@ def test_6_what_other_jobs_have_spent_may_stand_before() -> None:
     after = before + mu_squared_of_round(terms)
     spend = {
         **spend_of(context, CHEAT),
-        "mu2_before": mu2_text(before),
-        "mu2_after": mu2_text(after),
+        "mu2_before": decimal_up(before),
+        "mu2_after": decimal_up(after),
         "epsilon": decimal_text(epsilon_up(after, terms.delta)),
     }
     assert code_of(context, replace(honest(context), spend=spend)) == "Accepted"

@@ -531,7 +531,7 @@ def job_changes() -> dict[str, Callable[[dict[str, Any]], Any]]:
         "longer steps": terms("learning_rate", "100000"),
         "wider clip": terms("clip", "1000"),
         "other clipping": terms("clipping", "flat"),
-        "sampling": terms("sample_rate", "0.5"),
+        "sampling beyond all": terms("sample_rate", "2"),
         "smaller delta": terms("delta", "0.0000000001"),
         "large delta": terms("delta", "0.5"),
     }
