@@ -4,7 +4,8 @@ Both rules keep the norm of every scaled gradient at or below `clip`, so the sum
 adding or removing a patient is `clip`.
 """
 
-import torch
+import math
+
 from torch import Tensor
 
 from privacy.contract import AUTOMATIC_CLIPPING_STABILITY
@@ -17,16 +18,16 @@ def clip_factors(squared_norms: Tensor, clip: float, clipping: str) -> Tensor:
     "flat": min(1, clip / norm), Abadi et al. 2016. "automatic": clip / (norm + 0.01), AUTO-S of
     Bu et al. 2023. Raises ClipInvalid, or NonFiniteUpdate when a norm is not finite.
     """
-    if not bool(torch.isfinite(squared_norms).all()):
+    norms = squared_norms.sqrt()
+    if not math.isfinite(norms.sum().item()):
         raise NonFiniteUpdate(
             "a gradient is not finite",
             "check the job's learning rate and the global model it starts from",
         )
-    norms = squared_norms.sqrt()
     if clipping == "automatic":
         return clip / (norms + AUTOMATIC_CLIPPING_STABILITY)
     if clipping == "flat":
-        return torch.where(norms > clip, clip / norms, torch.ones_like(norms))
+        return (clip / norms).clamp(max=1.0)
     raise ClipInvalid(
         f"clipping is {clipping!r}; allowed: flat, automatic", "name one of the two in the contract"
     )

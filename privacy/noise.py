@@ -1,4 +1,6 @@
-"""Sources of Gaussian noise: one that protects, and one that is only for repeating experiments.
+"""Sources of chance: one that protects, and one that is only for repeating experiments.
+
+Both give Gaussian noise, and the Poisson samples that a job with a sample rate trains on.
 
 `SecureNoise` draws its uniforms from AES-256 in counter mode under a key that the operating system
 gives anew for every draw. So seeding torch or numpy changes nothing, and processes that were
@@ -15,6 +17,7 @@ not constant. An exact discrete sampler (Canonne, Kamath, Steinke 2020) would re
 
 import math
 import os
+from decimal import Decimal
 from typing import Final, Protocol
 
 import numpy as np
@@ -23,6 +26,7 @@ import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from torch import Tensor
 
+from privacy.contract import check_sample_rate
 from privacy.errors import NoiseInvalid, SeededNoiseForbidden
 
 SUMMANDS: Final = 4
@@ -32,7 +36,7 @@ _UNIFORM_BITS: Final = 53
 
 
 class NoiseSource(Protocol):
-    """Where the trainer takes its noise from."""
+    """Where the trainer takes its noise and its batches from."""
 
     @property
     def private(self) -> bool:
@@ -41,6 +45,14 @@ class NoiseSource(Protocol):
 
     def normal(self, shape: tuple[int, ...], std: float) -> Tensor:
         """Independent N(0, std^2) values of `shape`, float64."""
+        ...
+
+    def chosen(self, shape: tuple[int, ...], chance: Decimal) -> Tensor:
+        """Bools of `shape`, each True with `chance`, independently: a Poisson sample."""
+        ...
+
+    def drawn(self, count: int, rate: float) -> Tensor:
+        """Who of `count` is in a Poisson sample: bool [count], each true with chance `rate`."""
         ...
 
 
@@ -55,9 +67,23 @@ class SecureNoise:
         count = math.prod(shape)
         uniforms = _uniforms(2 * SUMMANDS * count).reshape(2, SUMMANDS, count)
         radius = np.sqrt(-2.0 * np.log(uniforms[0]))
-        samples = radius * np.cos(2.0 * np.pi * uniforms[1])
-        values = samples.sum(axis=0) * (std / math.sqrt(SUMMANDS))
-        return torch.from_numpy(values).reshape(shape)
+        # torch's cosine, and in place: numpy's takes three times as long, half of a draw's time.
+        angle = torch.from_numpy(2.0 * np.pi * uniforms[1]).cos_()
+        samples = torch.from_numpy(radius).mul_(angle)
+        return (samples.sum(dim=0) * (std / math.sqrt(SUMMANDS))).reshape(shape)
+
+    def chosen(self, shape: tuple[int, ...], chance: Decimal) -> Tensor:
+        """Bools of `shape`, each True with `chance`, rounded down to 53 bits.
+
+        Raises SampleRateInvalid.
+        """
+        check_sample_rate(chance)
+        most = np.uint64(int(chance * 2**_UNIFORM_BITS))
+        return torch.from_numpy(_bits(math.prod(shape)) < most).reshape(shape)
+
+    def drawn(self, count: int, rate: float) -> Tensor:
+        """A Poisson sample, bool [count]; `rate` counts to 53 bits, rounded down."""
+        return torch.from_numpy(_uniforms(count) <= rate)
 
 
 class SeededNoise:
@@ -81,6 +107,16 @@ class SeededNoise:
         check_std(std)
         return std * torch.randn(shape, generator=self._generator, dtype=torch.float64)
 
+    def chosen(self, shape: tuple[int, ...], chance: Decimal) -> Tensor:
+        """The next bools of the seed's stream. Raises SampleRateInvalid."""
+        check_sample_rate(chance)
+        uniforms = torch.rand(shape, generator=self._generator, dtype=torch.float64)
+        return uniforms < float(chance)
+
+    def drawn(self, count: int, rate: float) -> Tensor:
+        """The seed's next Poisson sample, bool [count]."""
+        return torch.rand(count, generator=self._generator, dtype=torch.float64) < rate
+
 
 def check_std(std: float) -> None:
     """Raise NoiseInvalid unless `std` is finite and above 0."""
@@ -93,7 +129,11 @@ def check_std(std: float) -> None:
 
 def _uniforms(count: int) -> npt.NDArray[np.float64]:
     """Values of (0, 1] with 53 random bits each, shape [count]."""
+    return (_bits(count).astype(np.float64) + 1.0) * 2.0**-_UNIFORM_BITS
+
+
+def _bits(count: int) -> npt.NDArray[np.uint64]:
+    """Whole numbers of 53 random bits, shape [count]."""
     cipher = Cipher(algorithms.AES256(os.urandom(_KEY_BYTES)), modes.CTR(os.urandom(_NONCE_BYTES)))
     stream = cipher.encryptor().update(bytes(8 * count))
-    bits = np.frombuffer(stream, dtype="<u8") >> np.uint64(64 - _UNIFORM_BITS)
-    return (bits.astype(np.float64) + 1.0) * 2.0**-_UNIFORM_BITS
+    return np.frombuffer(stream, dtype="<u8") >> np.uint64(64 - _UNIFORM_BITS)

@@ -1,14 +1,22 @@
-"""Clipped gradient sums of every other module, through Opacus's per-sample hooks.
+"""Clipped gradient sums of every other module, by Opacus's hooks.
 
-Only `GradSampleModule` is used. Opacus's `make_private` is not: it takes sample rate, number of
-steps and normaliser from the private n, which the norm of an update then gives away.
+* Ghost clipping (Li et al. 2022; Bu et al. 2022): a first pass back leaves the norm of each
+  patient's gradient, a second one, of the losses times their factors, the clipped sum. No layer's
+  gradients per patient outlive the layer. For modules made of the layers in `_GHOST`.
+* Gradients per patient, for all else that Opacus knows: these are clipped and summed themselves.
+
+Opacus's `make_private` is not used: it takes sample rate, number of steps and normaliser from the
+private n, which the norm of an update then gives away.
 
 Layers that mix patients are refused, never rewritten: `ModuleValidator.fix` would turn BatchNorm on
-tabular input into a layer that is constant.
+tabular input into a layer that is constant. In ghost clipping the norm and what is summed come from
+different passes, so a norm that is wrong would bound nothing: before a model is trained, one
+patient's clipped gradient is held against what autograd gives for that patient alone.
 """
 
 import warnings
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +27,28 @@ from privacy.errors import UnsupportedLayer
 
 if TYPE_CHECKING:
     from opacus import GradSampleModule
+    from opacus.grad_sample import GradSampleModuleFastGradientClipping
+
+Wrapped = TypeVar("Wrapped", bound=nn.Module)
+
+Summed = Callable[[Tensor, Tensor, float, str], list[Tensor]]
+"""(x [n, ...], y [n, ...], clip, clipping) -> one sum for each trainable parameter."""
 
 _CHUNK: Final = 64
 """Patients whose gradients are held in memory at once; sums do not depend on it."""
 
+_GHOST: Final = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.Embedding,
+    nn.GroupNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+    nn.LayerNorm,
+)
 _MIXES_PATIENTS: Final = (nn.modules.batchnorm._BatchNorm, nn.modules.batchnorm._LazyNormBase)
 
 
@@ -40,6 +66,10 @@ def check_layers(model: nn.Module) -> None:
                 f"layer {name or 'model'} keeps running statistics of patients outside the noise",
                 "set track_running_stats=False",
             )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UnsupportedLayer(
+            "the model has no trainable parameter", "leave at least one layer unfrozen"
+        )
     seen: set[int] = set()
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if id(parameter) in seen:
@@ -51,6 +81,35 @@ def check_layers(model: nn.Module) -> None:
         seen.add(id(parameter))
 
 
+def prepare(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) -> Summed:
+    """How clipped gradients of `model`, in training mode, are summed: by ghost clipping if it can.
+
+    x: [1, ...], y: [1, ...], one patient to check the sum on. Raises UnsupportedLayer.
+    """
+    if supports_ghost(model):
+        ghost = wrap_ghost(model)
+
+        def summed(x: Tensor, y: Tensor, clip: float, clipping: str) -> list[Tensor]:
+            return ghost_sum(ghost, loss, x, y, clip, clipping)
+    else:
+        hooked = wrap(model)
+
+        def summed(x: Tensor, y: Tensor, clip: float, clipping: str) -> list[Tensor]:
+            return clipped_sum(hooked, loss, x, y, clip, clipping)
+
+    _check_one_patient(model, summed, loss, x, y)
+    return summed
+
+
+def supports_ghost(model: nn.Module) -> bool:
+    """Whether every trainable parameter belongs to a layer of `_GHOST`, and none to a subclass."""
+    return all(
+        type(layer) in _GHOST
+        for layer in model.modules()
+        if any(parameter.requires_grad for parameter in layer.parameters(recurse=False))
+    )
+
+
 def wrap(model: nn.Module) -> "GradSampleModule":
     """`model`, in training mode, with hooks that keep gradients per patient.
 
@@ -58,6 +117,18 @@ def wrap(model: nn.Module) -> "GradSampleModule":
     """
     # Only here: 50 MB and a second that a model with a closed form does without.
     from opacus import GradSampleModule
+
+    return _wrapped(model, GradSampleModule)
+
+
+def wrap_ghost(model: nn.Module) -> "GradSampleModuleFastGradientClipping":
+    """`model`, in training mode, with hooks that keep each patient's norms. UnsupportedLayer."""
+    from opacus.grad_sample import GradSampleModuleFastGradientClipping
+
+    return _wrapped(model, GradSampleModuleFastGradientClipping)
+
+
+def _wrapped(model: nn.Module, wrapper: Callable[..., Wrapped]) -> Wrapped:
     from opacus.validators import ModuleValidator
 
     if errors := ModuleValidator.validate(model, strict=False):
@@ -66,12 +137,40 @@ def wrap(model: nn.Module) -> "GradSampleModule":
             "replace the layer by one that treats every patient alone",
         )
     try:
-        return GradSampleModule(model, batch_first=True, loss_reduction="sum", strict=True)
+        return wrapper(model, batch_first=True, loss_reduction="sum", strict=True)
     except (NotImplementedError, ValueError) as error:
         raise UnsupportedLayer(
             f"Opacus has no per-patient gradient for the model: {type(error).__name__}",
             "use layers that Opacus supports, or a linear model or MLP",
         ) from error
+
+
+def ghost_sum(
+    wrapped: "GradSampleModuleFastGradientClipping",
+    loss: PerPatientLoss,
+    x: Tensor,
+    y: Tensor,
+    clip: float,
+    clipping: str,
+) -> list[Tensor]:
+    """`clipped_sum` in two passes back, without gradients per patient."""
+    parameters = [p for p in wrapped.parameters() if p.requires_grad]
+    sums = [torch.zeros_like(p) for p in parameters]
+    for start in range(0, len(x), _CHUNK):
+        part, labels = x[start : start + _CHUNK], y[start : start + _CHUNK]
+        for parameter in parameters:
+            parameter._norm_sample = None
+        wrapped.enable_hooks()
+        losses = loss(_forward(wrapped, part), labels)
+        _gradients(losses.sum(), parameters, last=False)
+        norms = [_of_patients(p, "_norm_sample", len(part)) for p in parameters]
+        squared = torch.stack([norm.square() for norm in norms]).sum(dim=0)
+        wrapped.disable_hooks()
+        factors = clip_factors(squared, clip, clipping)
+        clipped = _gradients((factors * losses).sum(), parameters)
+        for total, of_chunk in zip(sums, clipped, strict=True):
+            total += of_chunk
+    return sums
 
 
 def clipped_sum(
@@ -92,11 +191,8 @@ def clipped_sum(
     for start in range(0, len(x), _CHUNK):
         part, labels = x[start : start + _CHUNK], y[start : start + _CHUNK]
         wrapped.zero_grad(set_to_none=True)
-        with warnings.catch_warnings():
-            # torch remarks that patients' data need no gradient; nothing is wrong with that.
-            warnings.filterwarnings("ignore", message="Full backward hook is firing")
-            torch.autograd.backward(loss(wrapped(part), labels).sum())
-        gradients = [_per_patient(p, len(part)) for p in parameters]
+        _gradients(loss(_forward(wrapped, part), labels).sum(), parameters, last=False)
+        gradients = [_of_patients(p, "grad_sample", len(part)) for p in parameters]
         squared = torch.stack([g.flatten(1).square().sum(dim=1) for g in gradients]).sum(dim=0)
         factors = clip_factors(squared, clip, clipping)
         for total, gradient in zip(sums, gradients, strict=True):
@@ -105,11 +201,58 @@ def clipped_sum(
     return sums
 
 
-def _per_patient(parameter: nn.Parameter, patients: int) -> Tensor:
-    gradient = getattr(parameter, "grad_sample", None)
-    if not isinstance(gradient, Tensor) or len(gradient) != patients:
+def _forward(wrapped: nn.Module, x: Tensor) -> Tensor:
+    try:
+        return wrapped(x)  # type: ignore[no-any-return]
+    except NotImplementedError as error:
+        raise _not_once() from error
+
+
+def _gradients(
+    total: Tensor, parameters: list[nn.Parameter], last: bool = True
+) -> tuple[Tensor, ...]:
+    """Gradients in the parameters; unless `last`, for the hooks' sake, and the graph stays."""
+    with warnings.catch_warnings():
+        # torch remarks that patients' data need no gradient; nothing is wrong with that.
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")
+        return torch.autograd.grad(total, parameters, retain_graph=not last, allow_unused=not last)
+
+
+def _of_patients(parameter: nn.Parameter, name: str, patients: int) -> Tensor:
+    values = getattr(parameter, name, None)
+    if not isinstance(values, Tensor) or len(values) != patients:
+        raise _not_once()
+    return values.detach()
+
+
+def _not_once() -> UnsupportedLayer:
+    return UnsupportedLayer(
+        "a parameter has no gradient per patient: it is unused, or used more than once",
+        "use every trainable parameter exactly once in the forward pass, or freeze it",
+    )
+
+
+def _check_one_patient(
+    model: nn.Module, summed: Summed, loss: PerPatientLoss, x: Tensor, y: Tensor
+) -> None:
+    """Refuse a model whose clipped gradient is not the clipped gradient that autograd gives.
+
+    Where it draws at random itself (dropout), both are given the same draws.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    with torch.random.fork_rng(devices=[]):
+        state = torch.random.get_rng_state()
+        found = summed(x, y, 1.0, "flat")
+        torch.random.set_rng_state(state)
+        gradient = _gradients(loss(model(x), y).sum(), parameters)
+    squared = torch.stack([part.square().sum() for part in gradient]).sum()
+    factor = clip_factors(squared[None], 1.0, "flat")[0]
+    if not all(
+        torch.allclose(one, factor * other, rtol=1e-6, atol=1e-8)
+        for one, other in zip(found, gradient, strict=True)
+    ):
         raise UnsupportedLayer(
-            "a parameter has no gradient per patient: it is unused, or used more than once",
-            "use every trainable parameter exactly once in the forward pass, or freeze it",
+            "one patient's gradient, as Opacus bounds it, is not that of the loss: a layer's "
+            "parameters are used outside the layer, or Opacus does not know the layer well",
+            "use the layers' own forward passes only, or a linear model or MLP",
         )
-    return gradient.detach()

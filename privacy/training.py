@@ -1,33 +1,41 @@
-"""Differentially private training of one round: full-batch noisy gradient steps.
+"""Differentially private training of one round: noisy gradient steps on sampled batches, or on all.
 
-    w <- w - learning_rate * (sum_i clip(g_i) + N(0, (sigma * clip)^2 I)) / normaliser
+    w <- w - learning_rate * (sum_i clip(g_i) + N(0, (sigma * clip)^2 I)) / divisor
 
-(Abadi et al. 2016, with sample rate 1.) The normaliser is the declared public constant, so the
-number of patients shows only as one patient's clipped gradient, which the noise covers. Gradients
-come in closed form for linear models and MLPs, through Opacus for every other module; sums and
-steps are in float64, the trained model keeps its own dtype.
+(Abadi et al. 2016.) The sum runs over each step's batch: every patient at sample rate 1, otherwise
+a Poisson sample, from the same source as the noise. The divisor is a public constant of the
+contract, so the number of patients shows only as one patient's clipped gradient, which the noise
+covers; a batch without anybody is a step of noise alone. Gradients come in closed form for linear
+models and MLPs, through Opacus for every other module; sums and steps are in float64, the trained
+model keeps its own dtype.
 
 For orthogonal maps of the inputs (a signed permutation, for one) everything here commutes: norms
 do not change, and isotropic noise stays isotropic.
 
-What is not covered: the time a step takes grows with the number of patients, and a refusal over
-values that are not finite is itself seen.
+What is not covered: the time a step takes grows with the number of patients in it, and a refusal
+over values that are not finite is itself seen.
 """
 
 import copy
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from privacy import closed_form, opacus_training
+from privacy.accounting import check_claim
 from privacy.closed_form import PerPatientLoss
 from privacy.contract import PrivacyTerms
-from privacy.errors import CohortTooSmall, NonFiniteUpdate, UnsupportedLayer
-from privacy.gaussian import check_claim
+from privacy.errors import (
+    CohortTooSmall,
+    NonFiniteUpdate,
+    UnsupportedLayer,
+)
 from privacy.noise import NoiseSource
 
-ClippedSum = Callable[[], list[Tensor]]
+ClippedSum = Callable[[Tensor | None], list[Tensor]]
+"""(bool [n], the batch; None for all) -> one sum for each trainable parameter, of its shape."""
 
 
 def train(
@@ -38,14 +46,12 @@ def train(
     terms: PrivacyTerms,
     noise: NoiseSource,
 ) -> None:
-    """Train `model` in place for one round: `terms.steps` noisy full-batch steps.
+    """Train `model` in place for one round of `terms.steps` noisy steps.
 
     model: logits = model(x); parameters are replaced by the trained ones, in their own dtype.
     loss: (logits, y) -> [n], one loss per patient, of that patient alone.
     x: [n, ...]; y: [n, ...]. Any n gives the same kind of update: n is not in the result.
-    noise: asked once per step and trainable parameter, in the order of `model.parameters()`,
-    for the parameter's shape with standard deviation noise_multiplier * clip; not asked when the
-    terms have no noise.
+    noise: see `descend`; not asked for noise when the terms have none.
 
     Raises what `check_claim` raises on the terms; CohortTooSmall without a patient;
     UnsupportedLayer for a model or loss that mixes patients; NonFiniteUpdate for NaN or infinity
@@ -62,26 +68,66 @@ def train(
     _check_finite("the training data", (x, y))
     working = copy.deepcopy(model).double().train()
     features, labels = _wide(x), _wide(y)
-    _check_loss(working, loss, features[:2], labels[:2])
-    parameters = [p for p in working.parameters() if p.requires_grad]
-    gradient = _gradient(working, loss, features, labels, terms)
-    std = float(terms.noise_multiplier * terms.clip)
-    rate = float(terms.learning_rate / terms.normaliser)
-    for _ in range(terms.steps):
-        for parameter, total in zip(parameters, gradient(), strict=True):
-            noised = total + noise.normal(tuple(total.shape), std) if terms.private else total
-            parameter.data.sub_(noised, alpha=rate)
+    _check_apart(working, loss, features[:2], labels[:2])
+    gradient = clipped_gradient(working, loss, features, labels, terms)
+    descend(trainable(working), gradient, terms, noise, (len(x),))
     _store(working, model)
 
 
-def _gradient(
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that training changes, in the order of `model.parameters()`."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def clipped_gradient(
     model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor, terms: PrivacyTerms
 ) -> ClippedSum:
+    """The sum of clipped gradients at the parameters that `model` has whenever it is asked.
+
+    Raises UnsupportedLayer.
+    """
     clip = float(terms.clip)
     if closed_form.supports(model, x):
-        return lambda: closed_form.clipped_sum(model, loss, x, y, clip, terms.clipping)
-    wrapped = opacus_training.wrap(model)
-    return lambda: opacus_training.clipped_sum(wrapped, loss, x, y, clip, terms.clipping)
+        return lambda chosen: closed_form.clipped_sum(
+            model, loss, x, y, clip, terms.clipping, chosen
+        )
+    clipped_sum = opacus_training.prepare(model, loss, x[:1], y[:1])
+
+    def of_batch(chosen: Tensor | None) -> list[Tensor]:
+        batch = (x, y) if chosen is None else (x[chosen], y[chosen])
+        return clipped_sum(*batch, clip, terms.clipping)
+
+    return of_batch
+
+
+def descend(
+    parameters: Sequence[Tensor],
+    gradient: ClippedSum,
+    terms: PrivacyTerms,
+    noise: NoiseSource,
+    patients: tuple[int, ...],
+) -> None:
+    """The mechanism: `terms.steps` noisy steps on `parameters`, in place.
+
+    noise: asked once per step for all parameters, flat in their order, with standard deviation
+    noise_multiplier * clip; and before that for the step's batch, below sample rate 1.
+    patients: (n,). The audit runs the mechanism many times at once: parameters then have a leading
+    dimension [runs], each run goes its own way, and patients is (runs, n).
+    """
+    std = float(terms.noise_multiplier * terms.clip)
+    rate = float(terms.learning_rate / terms.divisor)
+    runs = patients[:-1]
+    sizes = [math.prod(parameter.shape[len(runs) :]) for parameter in parameters]
+    private, full_batch = terms.private, terms.full_batch
+    for _ in range(terms.steps):
+        totals = gradient(None if full_batch else noise.chosen(patients, terms.sample_rate))
+        if private:
+            drawn = torch.split(noise.normal((*runs, sum(sizes)), std), sizes, dim=-1)
+            pairs = zip(totals, drawn, parameters, strict=True)
+            totals = [total + part.view(shaped.shape) for total, part, shaped in pairs]
+        with torch.no_grad():
+            for parameter, total in zip(parameters, totals, strict=True):
+                parameter.sub_(total, alpha=rate)
 
 
 def _wide(values: Tensor) -> Tensor:
@@ -97,20 +143,21 @@ def _check_finite(what: str, tensors: Iterable[Tensor]) -> None:
             )
 
 
-def _check_loss(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) -> None:
-    """Refuse a loss that is averaged over patients, or in which one patient meets another."""
-    with torch.no_grad():
-        logits = model(x)
-    logits = logits.detach().requires_grad_()
+def _check_apart(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) -> None:
+    """Refuse a loss that is averaged over patients, and a model or loss in which they meet."""
+    x = x.clone().requires_grad_(x.is_floating_point())
+    logits = model(x)
     losses = loss(logits, y)
     mixed = losses.shape != (len(x),)
     if not mixed and len(x) > 1:
-        (of_first,) = torch.autograd.grad(losses[0], logits)
-        mixed = bool((of_first[1:] != 0).any())
+        watched = [value for value in (logits, x) if value.requires_grad]
+        of_first = torch.autograd.grad(losses[0], watched, allow_unused=True)
+        mixed = any(bool((g[1:] != 0).any()) for g in of_first if g is not None)
     if mixed:
         raise UnsupportedLayer(
-            f"the loss has shape {list(losses.shape)} for {len(x)} patients, or mixes them",
-            'return one loss per patient, as with reduction="none"',
+            f"the loss has shape {list(losses.shape)} for {len(x)} patients, or it or the model "
+            "mixes them",
+            'return one loss per patient, as with reduction="none", of that patient alone',
         )
 
 

@@ -6,17 +6,20 @@ from typing import Annotated, Any
 
 import typer
 
-from consortium.cli.output import Format, print_json, print_result
+from consortium.cli.output import Format, print_result
 from consortium.cli.run import print_version, run
 from hospital_agent.cli import (
+    budget,
     data,
     evaluation,
+    images,
     jobs,
     joining,
     ledger,
     members,
     policy,
     preflight,
+    privacy,
     start,
 )
 from hospital_agent.cli.options import ApiOption, FormatOption, HomeOption, hospital
@@ -32,6 +35,9 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(data.app, name="data")
 app.add_typer(evaluation.app, name="evaluation")
+app.command()(images.images)
+app.add_typer(privacy.app, name="privacy")
+app.command()(budget.budget)
 app.command()(preflight.preflight)
 app.command()(start.start)
 app.command()(start.health)
@@ -72,53 +78,6 @@ def status(home: HomeOption, format: FormatOption = Format.TABLE) -> None:
     }
     content |= {f"{role} key": folder.keys[role].public.key_id for role in AGENT_ROLES}
     print_result(content, format)
-
-
-@app.command()
-def budget(home: HomeOption, format: FormatOption = Format.TABLE) -> None:
-    """Show privacy spent, reserved and left, for each cohort and job.
-
-    Example: hospital-agent budget --home .medpole/hospitals/hospital-1
-    """
-    from privacy.budget_status import COVERS
-
-    folder = hospital(home)
-    cohorts = [folder.budget.status(cohort) for cohort in folder.budget.cohorts()]
-    if format is Format.JSON:
-        print_json([_budget_json(cohort) for cohort in cohorts])
-        return
-    for cohort in cohorts:
-        print(f"cohort {cohort.cohort}, delta {cohort.delta}")
-        print(
-            f"  epsilon spent {cohort.epsilon_spent}, reserved {cohort.epsilon_reserved}, "
-            f"limit {cohort.epsilon_limit}; "
-            f"a next job may take {cohort.epsilon_left_for_a_next_job}"
-        )
-        for job in cohort.jobs:
-            print(
-                f"  {job.job:<28} {job.rounds_charged:>5} rounds charged, "
-                f"{job.rounds_reserved:>5} reserved"
-            )
-    print(COVERS)
-
-
-def _budget_json(cohort: Any) -> dict[str, Any]:
-    return {
-        "cohort": cohort.cohort,
-        "delta": str(cohort.delta),
-        "epsilon_spent": str(cohort.epsilon_spent),
-        "epsilon_reserved": str(cohort.epsilon_reserved),
-        "epsilon_limit": str(cohort.epsilon_limit),
-        "epsilon_left_for_a_next_job": str(cohort.epsilon_left_for_a_next_job),
-        "jobs": [
-            {
-                "job": job.job,
-                "rounds_charged": job.rounds_charged,
-                "rounds_reserved": job.rounds_reserved,
-            }
-            for job in cohort.jobs
-        ],
-    }
 
 
 @app.command()
