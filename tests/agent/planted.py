@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from dicom_examples import SECRETS, image, written
+from fhir_examples import ndjson, of_one
 
 from consortium import tasks
 
 TASK = tasks.get("heart-disease")
 ROWS = 60
+_KINDS = ("Patient", "Observation", "Condition")
 OLD = ("91", "93", "97", "104")
 """Ages of the first patients."""
 
@@ -91,6 +93,7 @@ def csv_export(folder: Path) -> Export:
     for name, values in COLUMNS.items():
         frame[name] = None
         frame.loc[range(len(values)), name] = values
+    frame["mrn"] = [f"MRN{7712345 + number}" for number in range(ROWS)]  # it names the patient
     frame["Zbigniew Wyrzykowski-Okonkwo"] = "1"
     frame["19310517"] = "1"
     path = folder / "export.csv"
@@ -124,6 +127,40 @@ def dicom_export(folder: Path) -> Export:
     planted[""] += [text for name, text in SECRETS.items() if name != "PatientID"]  # one each
     planted[""] += ["private-secret", "nested-secret", "overlay-secret", "preamble-secret"]
     return Export(folder / "images", planted)
+
+
+FHIR_PLANTS = {
+    "Patient.name": ["Wyrzykowski", "Zbigniew Adaeze"],
+    "Patient.identifier": ["MRN7712345", "219-09-9871"],
+    "Patient.telecom": ["+41 44 268 12 34", "z.wyrzykowski@example.org"],
+    "Patient.address": ["Bahnhofstrasse 12", "94110-1234"],
+    "Patient.birthDate": ["1933-06-30", "1931-06-30", "1927-06-30", "1920-06-30"],
+    "Patient.contact": ["Tremblay Odile"],
+    "Patient.generalPractitioner": ["Dr. Quillfeather"],
+    "Patient.photo": ["https://family.example.net/zbigniew"],
+    "Patient.text": ["seen 4 March 2019 by Sinclair"],
+    "Observation.note": ["asks to be called on 555-0199"],
+    "Observation.performer": ["NPI 1093817465"],
+    "Observation.device": ["serial SN-99A1B2"],
+    "Condition.recorder": ["Moira Okonkwo"],
+}
+"""Elements outside the mapping, with what is planted there."""
+
+
+def fhir_export(folder: Path) -> Export:
+    """An export as NDJSON, in which every kind of resource names somebody."""
+    frame = patients().astype(
+        {name: float if name == "oldpeak" else int for name in patients().columns}
+    )
+    resources = [
+        one for number, row in enumerate(frame.itertuples(), start=1) for one in of_one(number, row)
+    ]
+    first = {kind: next(r for r in resources if r["resourceType"] == kind) for kind in _KINDS}
+    for place, texts in FHIR_PLANTS.items():
+        kind, _, element = place.partition(".")
+        if element != "birthDate":
+            first[kind][element] = [{"value": text} for text in texts]
+    return Export(ndjson(folder / "export.ndjson", resources), FHIR_PLANTS)
 
 
 OMOP = """
