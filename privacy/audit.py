@@ -34,7 +34,7 @@ from privacy.noise import SecureNoise
 from privacy.training import clipped_gradient, descend, trainable
 
 CONFIDENCE: Final = 0.95
-ALARM: Final = 0.999
+ALARM: Final = 1 - 1e-6
 """Confidence of an alarm: a trainer that uses its claim up, as ours nearly does, is above it in one
 of twenty bounds at 95 %."""
 _AT_ONCE: Final = 500
@@ -49,7 +49,7 @@ class Bound:
 
     right_at_least: chance of a right guess; right_claimed: the best chance that the claim allows.
     epsilon_at_least: at `delta`, what the chance proves. passed: False if the chance is above what
-    the claim allows with a confidence of 99.9 %.
+    the claim allows by more than chance does once in a million audits.
     """
 
     jobs: int

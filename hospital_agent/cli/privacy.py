@@ -128,5 +128,7 @@ def _print(checks: "list[Check]", bound: "Bound") -> None:
     )
     if not bound.passed:
         print("MORE THAN CLAIMED: do not train with this installation, and report it")
+    elif bound.epsilon_at_least > bound.epsilon_claimed:
+        print("above the claim, as chance has it in one of twenty: run it again with more --jobs")
     for text in FINDS:
         print(text)

@@ -1,62 +1,133 @@
-"""Cost of private training: closed form and Opacus against the same steps without privacy."""
+"""Cost of private training: a step of each trainer against the same step without privacy.
 
+A step without privacy is what anybody would write: float32, the mean loss, SGD. All run in turns,
+in one thread, and the median of the turns counts.
+"""
+
+import copy
+import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
-from unittest import mock
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from consortium import tasks
-from privacy import closed_form
+from privacy import opacus_training
+from privacy.closed_form import PerPatientLoss
+from privacy.contract import PrivacyTerms
 from privacy.noise import SecureNoise
-from privacy.training import train
+from privacy.training import ClippedSum, clipped_gradient, descend, trainable
 from tests.benchmarks.run import Figure
 
-REPEATS = 40
+TURNS = 40
 
 
 def measure() -> dict[str, Figure]:
-    """Seconds a full-batch step, on the largest hospital of the breast-cancer task."""
+    """Ratios, and seconds a full-batch step: the breast-cancer task's largest hospital; images."""
     torch.set_num_threads(1)
     task = tasks.get("breast-cancer")
     site = task.sites()[0]
     x, y = task.tensors(task.split(site, 0).train)
-    steps = 50
-    terms = task.terms(1, Decimal(1), Decimal("0.00001"), site.declared_patients, steps)
-    figures = {}
-    for name, model in (
-        ("logistic", nn.Linear(task.width, 1)),
-        ("mlp", nn.Sequential(nn.Linear(task.width, 32), nn.Tanh(), nn.Linear(32, 1))),
-    ):
+    terms = task.terms(1, Decimal(1), Decimal("0.00001"), site.declared_patients, 20)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(64, 1, 28, 28, generator=generator)
+    return {
+        **_figures("logistic", nn.Linear(task.width, 1), task.loss, x, y, terms),
+        **_figures("mlp", _mlp(task.width), task.loss, x, y, terms),
+        **_figures("cnn", _cnn(), _cross_entropy, images, torch.arange(64) % 2, terms, 1),
+    }
 
-        def private(model: nn.Module = model) -> None:
-            train(model, task.loss, x, y, terms, SecureNoise())
 
-        def plain(model: nn.Module = model) -> None:
-            wide, features, labels = model.double(), x.double(), y.double()
-            optimizer = torch.optim.SGD(wide.parameters(), lr=0.1)
-            for _ in range(steps):
-                optimizer.zero_grad()
-                task.loss(wide(features), labels).mean().backward()
-                optimizer.step()
-            model.float()
-
-        closed = _seconds(private) / steps
-        without = _seconds(plain) / steps
-        with mock.patch.object(closed_form, "supports", return_value=False):
-            hooks = _seconds(private, 5) / steps
-        figures[f"privacy.{name}.step"] = Figure(closed, "s", "non-private", without)
-        figures[f"privacy.{name}.step_opacus"] = Figure(hooks, "s", "non-private", without)
+def _figures(
+    name: str, model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor, terms: PrivacyTerms,
+    steps: int = 20,
+) -> dict[str, Figure]:  # fmt: skip
+    """`own`: the trainer that `train` takes; the others by Opacus on the same model."""
+    wide, labels = x.double(), y.double() if y.is_floating_point() else y
+    own, ghost, hooked = (_copy(model).double() for _ in range(3))
+    ghosts, hooks = opacus_training.wrap_ghost(ghost), opacus_training.wrap(hooked)
+    clip, clipping = float(terms.clip), terms.clipping
+    sums: dict[str, tuple[nn.Module, ClippedSum]] = {
+        "own": (own, clipped_gradient(own, loss, wide, labels, terms)),
+        "ghost": (
+            ghost,
+            lambda _: opacus_training.ghost_sum(ghosts, loss, wide, labels, clip, clipping),
+        ),
+        "hooks": (
+            hooked,
+            lambda _: opacus_training.clipped_sum(hooks, loss, wide, labels, clip, clipping),
+        ),
+    }
+    turns: dict[str, tuple[int, Callable[[int], None]]] = {
+        "plain": (steps, _plain(_copy(model), loss, x, y))
+    }
+    for way, (trained, gradient) in sums.items():
+        turns[way] = (steps if way == "own" else 1, _private(trained, gradient, terms, len(x)))
+    seconds = _medians(turns)
+    plain = seconds.pop("plain")
+    figures = {
+        f"dp.step.{name}.{way}": Figure(taken, "s", "non-private", plain)
+        for way, taken in seconds.items()
+    }
+    figures[f"dp.step_ratio_{name}"] = Figure(seconds["own"] / plain, "x")
+    figures[f"dp.step_ratio_{name}_opacus"] = Figure(seconds["hooks"] / plain, "x")
     return figures
 
 
-def _seconds(action: Callable[[], None], repeats: int = REPEATS) -> float:
-    action()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def _private(
+    model: nn.Module, gradient: ClippedSum, terms: PrivacyTerms, patients: int
+) -> Callable[[int], None]:
+    parameters, noise = trainable(model), SecureNoise()
+
+    def run(steps: int) -> None:
+        descend(parameters, gradient, replace(terms, steps=steps), noise, (patients,))
+
+    return run
+
+
+def _plain(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) -> Callable[[int], None]:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss(model(x), y).mean().backward()
+            optimizer.step()
+
+    return run
+
+
+def _medians(turns: dict[str, tuple[int, Callable[[int], None]]]) -> dict[str, float]:
+    """Seconds a step of each, taken in turns."""
+    times: dict[str, list[float]] = {name: [] for name in turns}
+    for turn in range(TURNS + 1):
+        for name, (steps, run) in turns.items():
+            start = time.perf_counter()
+            run(steps)
+            if turn:  # the first one warms up
+                times[name].append((time.perf_counter() - start) / steps)
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    return copy.deepcopy(model)
+
+
+def _mlp(width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(width, 32), nn.Tanh(), nn.Linear(32, 1))
+
+
+def _cnn() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.GroupNorm(4, 16), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1), nn.GroupNorm(4, 32), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(32 * 49, 64), nn.ReLU(), nn.Linear(64, 2),
+    )  # fmt: skip
+
+
+def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    return functional.cross_entropy(logits, y, reduction="none")

@@ -53,7 +53,7 @@ def test_two_worlds_find_most_of_what_a_job_gives_away() -> None:
     )
     assert bound.passed
     assert bound.epsilon_claimed == 3
-    assert 0.8 < bound.epsilon_at_least / 3 < 1.05  # 1.05: a bound at 95 % may be above
+    assert 0.7 < bound.epsilon_at_least / 3 < 1.15  # a bound at 95 % may be above
     assert sum(told) == bound.jobs == 8000
     sampled = attacked(terms_at("3", "0.1"))
     assert sampled.passed
