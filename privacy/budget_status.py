@@ -26,7 +26,8 @@ from privacy.gaussian import epsilon_of
 COVERS: Final = (
     "Covers each patient's training record at this hospital. Does not cover validation scores and "
     "test results, nor what is true of the hospital as a whole (its prevalence, say); a patient of "
-    "two hospitals is covered by the two epsilons together."
+    "two hospitals is covered by the two epsilons together. All members and the coordinator see "
+    "this hospital's noised updates."
 )
 
 
