@@ -65,12 +65,14 @@ class SecureNoise:
         """Independent N(0, std^2) values of `shape`, float64. Raises NoiseInvalid."""
         check_std(std)
         count = math.prod(shape)
-        uniforms = _uniforms(2 * SUMMANDS * count).reshape(2, SUMMANDS, count)
-        radius = np.sqrt(-2.0 * np.log(uniforms[0]))
-        # torch's cosine, and in place: numpy's takes three times as long, half of a draw's time.
-        angle = torch.from_numpy(2.0 * np.pi * uniforms[1]).cos_()
-        samples = torch.from_numpy(radius).mul_(angle)
-        return (samples.sum(dim=0) * (std / math.sqrt(SUMMANDS))).reshape(shape)
+        uniforms, angles = _uniforms(2 * SUMMANDS * count).reshape(2, SUMMANDS, count)
+        # All in place, the cosine by torch: numpy's took half of the time of a draw.
+        radius = np.log(uniforms, out=uniforms)
+        radius *= -2.0
+        np.sqrt(radius, out=radius)
+        angles *= 2.0 * np.pi
+        samples = torch.from_numpy(angles).cos_().mul_(torch.from_numpy(radius))
+        return samples.sum(dim=0).mul_(std / math.sqrt(SUMMANDS)).view(shape)
 
     def chosen(self, shape: tuple[int, ...], chance: Decimal) -> Tensor:
         """Bools of `shape`, each True with `chance`, rounded down to 53 bits.
@@ -129,7 +131,10 @@ def check_std(std: float) -> None:
 
 def _uniforms(count: int) -> npt.NDArray[np.float64]:
     """Values of (0, 1] with 53 random bits each, shape [count]."""
-    return (_bits(count).astype(np.float64) + 1.0) * 2.0**-_UNIFORM_BITS
+    values = _bits(count).astype(np.float64)
+    values += 1.0
+    values *= 2.0**-_UNIFORM_BITS
+    return values
 
 
 def _bits(count: int) -> npt.NDArray[np.uint64]:

@@ -15,7 +15,7 @@ patient's clipped gradient is held against what autograd gives for that patient 
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import torch
@@ -161,8 +161,10 @@ def ghost_sum(
         for parameter in parameters:
             parameter._norm_sample = None
         wrapped.enable_hooks()
+        # Towards the inputs if they are numbers: the second pass alone needs the parameters'.
+        part = part.detach().requires_grad_(part.is_floating_point())
         losses = loss(_forward(wrapped, part), labels)
-        _gradients(losses.sum(), parameters, last=False)
+        _gradients(losses.sum(), [part] if part.requires_grad else parameters, last=False)
         norms = [_of_patients(p, "_norm_sample", len(part)) for p in parameters]
         squared = torch.stack([norm.square() for norm in norms]).sum(dim=0)
         wrapped.disable_hooks()
@@ -208,14 +210,12 @@ def _forward(wrapped: nn.Module, x: Tensor) -> Tensor:
         raise _not_once() from error
 
 
-def _gradients(
-    total: Tensor, parameters: list[nn.Parameter], last: bool = True
-) -> tuple[Tensor, ...]:
-    """Gradients in the parameters; unless `last`, for the hooks' sake, and the graph stays."""
+def _gradients(total: Tensor, leaves: Sequence[Tensor], last: bool = True) -> tuple[Tensor, ...]:
+    """Gradients in the leaves; unless `last`, for the hooks' sake, and the graph stays."""
     with warnings.catch_warnings():
         # torch remarks that patients' data need no gradient; nothing is wrong with that.
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
-        return torch.autograd.grad(total, parameters, retain_graph=not last, allow_unused=not last)
+        return torch.autograd.grad(total, leaves, retain_graph=not last, allow_unused=not last)
 
 
 def _of_patients(parameter: nn.Parameter, name: str, patients: int) -> Tensor:

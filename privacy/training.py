@@ -120,14 +120,13 @@ def descend(
     sizes = [math.prod(parameter.shape[len(runs) :]) for parameter in parameters]
     private, full_batch = terms.private, terms.full_batch
     for _ in range(terms.steps):
-        totals = gradient(None if full_batch else noise.chosen(patients, terms.sample_rate))
+        sums = gradient(None if full_batch else noise.chosen(patients, terms.sample_rate))
+        total = torch.cat([part.flatten(len(runs)) for part in sums], dim=-1)
         if private:
-            drawn = torch.split(noise.normal((*runs, sum(sizes)), std), sizes, dim=-1)
-            pairs = zip(totals, drawn, parameters, strict=True)
-            totals = [total + part.view(shaped.shape) for total, part, shaped in pairs]
+            total += noise.normal(tuple(total.shape), std)
         with torch.no_grad():
-            for parameter, total in zip(parameters, totals, strict=True):
-                parameter.sub_(total, alpha=rate)
+            for parameter, part in zip(parameters, total.split_with_sizes(sizes, -1), strict=True):
+                parameter.sub_(part.view(parameter.shape), alpha=rate)
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -91,7 +91,11 @@ def updates(
     else:
         assert terms.steps == 1
         assert terms.full_batch
-        gradient = clipped_gradient(model, bce, x, y, terms)
+        once = clipped_gradient(model, bce, x, y, terms)(None)
+
+        def gradient(batch: Tensor | None) -> list[Tensor]:
+            return [part.expand(RUNS, *part.shape) for part in once]
+
     descend(trainable(many), gradient, terms, SecureNoise(), (RUNS, len(x)))
     return torch.cat([p.detach().flatten(1) for p in many.parameters()], dim=1) - begin
 
