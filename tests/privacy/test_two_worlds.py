@@ -202,6 +202,7 @@ def stock_update(n: int) -> Tensor:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize(
     ("make", "steps", "rate"),
