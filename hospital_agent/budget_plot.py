@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from html import escape
+from textwrap import wrap
 from typing import Final
 
 from hospital_agent.budget_view import CohortView
+from privacy.budget_status import COVERS
 
-_WIDTH, _LEFT, _BAR, _ROW = 760, 20, 720, 22
+_WIDTH, _LEFT, _BAR, _ROW, _LETTERS = 760, 20, 720, 22, 110
 # Okabe and Ito's colours: told apart by people who do not see red from green.
 _COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 
@@ -19,11 +21,16 @@ def bar(view: CohortView, width: int = 40) -> str:
 
 
 def svg(views: Sequence[CohortView]) -> str:
-    """All cohorts, one bar each: what each job spent, in full colour; what it reserved, paler."""
+    """All cohorts, one bar each: what each job spent, in full colour; what it reserved, paler;
+    and below what an epsilon covers.
+    """
     parts: list[str] = []
     top = 16
     for view in views:
         top = _cohort(parts, view, top) + 24
+    for line in wrap(COVERS, _LETTERS):
+        parts.append(_text(_LEFT, top, line))
+        top += 16
     title = "Privacy budget: spent, reserved and left, by cohort and job"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{max(top, 60)}" '

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from consortium.tasks.errors import DataInvalid
 from consortium.tasks.schema import Feature
 from consortium.tasks.task import JUDGEABLE, Task
-from hospital_agent.errors import PatientRepeated
+from hospital_agent.errors import PatientRepeated, PatientUnnamed
 from hospital_agent.repeats import Repeats
 from hospital_agent.table import Problem, Reading, Rows
 from privacy.deidentification import anonymity
@@ -199,6 +199,13 @@ class Examination:
         ]
 
     def _repeated(self) -> list[Problem]:
+        if self._reading.unnamed:  # whether they are somebody's second rows cannot be told
+            return [
+                PatientUnnamed(
+                    f"{rows_in_words(self._reading.unnamed)} rows do not say whose they are",
+                    "fill in that column, or take these rows out of the source",
+                )
+            ]
         if self._differing:
             return [
                 PatientRepeated(

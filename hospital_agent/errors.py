@@ -186,6 +186,10 @@ class PatientRepeated(AgentError):
     """Patients have several rows, and nothing says which one counts."""
 
 
+class PatientUnnamed(AgentError):
+    """A column names the patients, and is empty in some rows."""
+
+
 class DatabaseUnreadable(AgentError):
     """A hospital's database does not answer, or not to this query."""
 

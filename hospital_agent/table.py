@@ -86,6 +86,8 @@ class Reading:
                 "add patient with the name of that column",
             )
         self._scan = Scan()
+        self.unnamed = 0
+        """Rows so far that do not say whose they are, where a column says it of others."""
         self._troubles: Counter[tuple[str, str]] = Counter()
         self._units: dict[tuple[str, str], Conversion | str] = {}
 
@@ -97,7 +99,9 @@ class Reading:
             patients = None
             if self.patient is not None:
                 named = frame[self.patient].to_numpy(dtype=object)
-                patients = pd.util.hash_array(np.where(pd.isna(named), "", named), categorize=False)
+                unnamed = pd.isna(named)
+                self.unnamed += int(unnamed.sum())
+                patients = pd.util.hash_array(np.where(unnamed, "", named), categorize=False)
             yield Rows(pd.DataFrame(numbers), patients, len(frame))
         if isinstance(self._source, HoldsMore):
             for frame in self._source.others():

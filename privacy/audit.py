@@ -10,8 +10,10 @@ from below (Clopper, Pearson 1934), and the chance bounds epsilon from below:
 * sampled batches, which are not Gaussian: (epsilon, delta) allows at most
   1 - (1 - delta) / (1 + exp(epsilon)), as in Nasr et al. 2021.
 
-A bound above the claim proves a bug. A bound below it proves nothing: this adversary is one of
-many.
+Guesses that are right more often than the claim allows, by more than chance does once in a million
+audits, are an alarm: there is a bug. A bound at 95 % above the claim is none yet: a trainer that
+uses its claim up is above it in one of twenty. A bound below it proves nothing: this adversary is
+one of many.
 
 Jobs go through `privacy.training.descend`, thousands at once: the very steps that `train` takes.
 """
@@ -35,8 +37,7 @@ from privacy.training import clipped_gradient, descend, trainable
 
 CONFIDENCE: Final = 0.95
 ALARM: Final = 1 - 1e-6
-"""Confidence of an alarm: a trainer that uses its claim up, as ours nearly does, is above it in one
-of twenty bounds at 95 %."""
+"""Confidence of an alarm."""
 _AT_ONCE: Final = 500
 
 Progress = Callable[[int], None]

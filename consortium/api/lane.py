@@ -2,7 +2,8 @@
 
 All requests cost one process. Fifty people who look at pages would slow the round down that members
 are in the middle of, so people's requests are worked on a few at a time. While a job runs it is one
-at a time, and the lane rests after each: together they take at most a quarter of one core.
+at a time, and the lane rests after each, three times as long as it took and at most a second: of
+short requests all people together get a quarter of one core.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from collections.abc import Callable
 
 WIDTH = 4
 SHARE = 0.25
-"""Of one core, for all people together, while a job runs."""
+"""Of the time, for people's requests, while a job runs."""
 _LONGEST_REST_S = 1.0
 _FRESH_S = 0.5
 

@@ -173,6 +173,15 @@ def mapped_rows(frame: pd.DataFrame, text: str, tmp_path: Path) -> pd.DataFrame:
     return reduced(rows, mapping.rows, task)[0]
 
 
+@pytest.mark.parametrize("rule", ["", 'rows = "mean"\n'])
+def test_rows_that_name_no_patient_are_never_taken_for_one(tmp_path: Path, rule: str) -> None:
+    names = [*range(36), None, None, None, None]
+    source = tmp_path / "t.csv"
+    heart(40).assign(mrn=pd.array(names, dtype="Int64")).to_csv(source, index=False)
+    text = written(tmp_path / "m.toml", f'patient = "mrn"\n{rule}')
+    assert "PatientUnnamed" in codes(report(source, "--mapping", text))
+
+
 def test_outcomes_have_no_mean(tmp_path: Path) -> None:
     both = pd.concat([heart(20), heart(20).assign(disease=1)]).assign(mrn=[*range(20)] * 2)
     source = tmp_path / "t.csv"

@@ -11,13 +11,13 @@ def each_hospital_s_test_results_come_onto_the_ledger(network: Deployment) -> No
     """By the agents themselves, once the job's end is final."""
     for hospital in network.hospitals.values():
         until(
-            lambda h=hospital: newest_state(h) == "on the ledger", 60,
+            lambda h=hospital: first_state(h) == "on the ledger", 60,
             "the evaluation is on the ledger",
         )  # fmt: skip
 
 
-def newest_state(hospital: Hospital) -> str:
-    """Of its evaluations; there is none before it knows that the job has ended."""
+def first_state(hospital: Hospital) -> str:
+    """Of its oldest evaluation; there is none before it knows that a job has ended."""
     return next((e["state"] for e in hospital.json("evaluation", "list")), "")
 
 

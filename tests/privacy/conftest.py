@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from privacy.budget import new_cohort_id
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
@@ -13,3 +15,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def cohort() -> str:
+    return new_cohort_id()

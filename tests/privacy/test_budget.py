@@ -35,11 +35,6 @@ def job_terms(epsilon: str = "1", rounds: int = 4, steps: int = 2) -> PrivacyTer
 
 
 @pytest.fixture
-def cohort() -> str:
-    return new_cohort_id()
-
-
-@pytest.fixture
 def budget(tmp_path: Path, cohort: str) -> Budget:
     budget = Budget(tmp_path / "budget.sqlite")
     budget.open_cohort(cohort, Decimal("1.5"), DELTA)

@@ -18,7 +18,7 @@ from privacy_examples import example_terms
 
 from privacy import accounting, budget_events, errors
 from privacy.accounting import Cost, GaussianAccountant, RenyiAccountant
-from privacy.budget import Budget, new_cohort_id
+from privacy.budget import Budget
 from privacy.budget_events import CohortState, Event
 from privacy.contract import PrivacyTerms
 from privacy.pld import Steps
@@ -36,11 +36,6 @@ def terms_of(rate: str, noise: str, rounds: int = 4, steps: int = 5) -> PrivacyT
 
 
 SAMPLED, FULL = terms_of("0.1", "1.5"), terms_of("1", "15")
-
-
-@pytest.fixture
-def cohort() -> str:
-    return new_cohort_id()
 
 
 @pytest.fixture
