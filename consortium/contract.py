@@ -14,16 +14,27 @@ from consortium import weights as weight_forms
 from consortium.errors import JobInvalid
 from consortium.rounds.aggregation import average_from
 from consortium.rounds.checks import privacy_terms
+from consortium.rounds.verdict import score_terms
 from consortium.tasks.errors import TaskUnknown
 from ledger.content import Weights, model_hash
 from ledger.quorum import quorum
-from ledger.records import Durations, Job, MemberForm, Participant, Terms, Thresholds
+from ledger.records import (
+    BandedScores,
+    Durations,
+    Job,
+    MemberForm,
+    NoisedScores,
+    Participant,
+    Terms,
+    Thresholds,
+)
 from privacy.accounting import check_claim
 from privacy.contract import PrivacyTerms
 from privacy.errors import PrivacyError
 from sml.mapping import MappingGroup, groups_for
 
 FALSE_ALARM = "0.0001"
+BANDED = BandedScores(kind="banded")
 DURATIONS = Durations(train=600, close=60, reveal=120, verify=600)
 LONGEST_PHASE_S = 7 * 24 * 3600
 
@@ -34,6 +45,7 @@ class JobOrder:
 
     ``epsilon`` decides the noise, unless ``noise`` names a noise multiplier for an institution: its
     epsilon is then what that gives. ``sample_rate`` below 1: each step on a Poisson sample.
+    ``scores``: how numbers about validation patients leave.
     """
 
     task: str
@@ -44,6 +56,7 @@ class JobOrder:
     durations: Durations = DURATIONS
     sample_rate: Decimal = Decimal(1)
     noise: Mapping[str, Decimal] = field(default_factory=dict)
+    scores: BandedScores | NoisedScores = BANDED
 
 
 def make_job(ledger: str, name: str, order: JobOrder, declared_patients: Mapping[str, int]) -> Job:
@@ -83,6 +96,7 @@ def make_job(ledger: str, name: str, order: JobOrder, declared_patients: Mapping
             for institution in sorted(declared_patients)
         ),
         thresholds=Thresholds(false_alarm=FALSE_ALARM, drop=task.harm_tolerance),
+        scores=order.scores,
         durations=order.durations,
     )
 
@@ -151,6 +165,7 @@ def check_job(job: Job, members: Mapping[str, MemberForm]) -> None:
             raise _invalid(f"the terms of {participant.institution} are not the task's recipe")
         try:
             check_claim(terms)
+            score_terms(job, participant.institution)
         except PrivacyError as error:
             raise _invalid(f"the terms of {participant.institution}: {error.what}") from None
 

@@ -5,11 +5,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from hospital_agent.cohort import PARTS, Cohort
 from hospital_agent.folder import HospitalFolder
 from privacy import pld
 from privacy.accounting import Cost, RenyiAccountant
 from privacy.budget_status import BudgetStatus, JobStatus
 from privacy.contract import PrivacyTerms, decimal_text
+
+_PARTS = {"train": "training", "validation": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,12 @@ class Part:
 
 @dataclass(frozen=True)
 class CohortView:
-    """A cohort's budget, for people.
+    """A cohort's budget, for people. ``patients``: whose it is, in words.
 
     Shares add up, where epsilons do not. pld_spent, pld_with_reserved: see `privacy.pld`.
     """
 
+    patients: str
     status: BudgetStatus
     parts: tuple[Part, ...]
     pld_spent: Decimal
@@ -59,6 +63,7 @@ class CohortView:
         status = self.status
         return {
             "cohort": status.cohort,
+            "patients": self.patients,
             "accountant": "gaussian" if self.order is None else "renyi",
             "order": self.order,
             "delta": decimal_text(status.delta),
@@ -91,7 +96,16 @@ class CohortView:
 def cohort_views(folder: HospitalFolder) -> list[CohortView]:
     """All cohorts' budgets, oldest first. Raises what `Budget.status` raises."""
     budget = folder.budget
-    return [_view(budget.status(cohort), cache_of(folder)) for cohort in budget.cohorts()]
+    known = {
+        cohort.budget_of(part): f"{_PARTS[part]} patients of {cohort.name}"
+        for cohort in Cohort.all(folder)
+        for part in PARTS
+    }
+    return [
+        _view(known.get(cohort, "patients that are not here"), budget.status(cohort),
+              cache_of(folder))
+        for cohort in budget.cohorts()
+    ]  # fmt: skip
 
 
 def cache_of(folder: HospitalFolder) -> Path:
@@ -104,12 +118,13 @@ def pld_with(status: BudgetStatus, terms: PrivacyTerms, cache: Path) -> Decimal:
     return pld.shown([*_taken(status), pld.Steps.of(terms, terms.rounds)], status.delta, cache)
 
 
-def _view(status: BudgetStatus, cache: Path) -> CohortView:
+def _view(patients: str, status: BudgetStatus, cache: Path) -> CohortView:
     def share(cost: Cost) -> float:
         return float(status.accountant.counted(cost) / status.limit) if status.limit else 0.0
 
     spent = [pld.Steps.of(job.terms, job.rounds_charged) for job in status.jobs]
     return CohortView(
+        patients,
         status,
         tuple(Part(job, share(job.spent), share(job.reserved)) for job in status.jobs),
         pld.shown(spent, status.delta, cache),

@@ -1,5 +1,6 @@
 """A hospital's patients for one task: three tables on site, and the id that its budget knows."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -108,6 +109,12 @@ class Cohort:
         """All cohorts of a hospital, by task."""
         found = (hospital.path / "cohorts").glob("[!.]*/cohort.json")
         return [Cohort.open(hospital, path.parent.name) for path in sorted(found)]
+
+    def budget_of(self, part: str) -> str:
+        """The id that the budget knows a part's patients by: nobody is in two parts."""
+        if part == "train":
+            return self.id
+        return hashlib.sha256(f"{self.id} {part}".encode()).hexdigest()[: len(self.id)]
 
     def frame(self, part: str) -> pd.DataFrame:
         """The raw table of a part: train, validation or test."""

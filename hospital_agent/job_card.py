@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from consortium.rounds.checks import privacy_terms
+from consortium.rounds.verdict import score_terms
 from hospital_agent.budget_view import cache_of, pld_with
 from hospital_agent.cohort import Cohort
 from hospital_agent.decisions import APPROVE, Decision, Decisions, contract_digest
@@ -22,7 +23,8 @@ class JobCard:
     """One job, in words.
 
     state: running or over. cost: what it takes from the lifetime budget. by_pld: the same by PLD,
-    which is information only. policy: "allows it", or the rule against it. person: who decided
+    which is information only. scores: how numbers about validation patients leave, and what that
+    costs these. policy: "allows it", or the rule against it. person: who decided
     what. answer: what this hospital will answer now, "takes part" or a code.
     """
 
@@ -36,6 +38,7 @@ class JobCard:
     declared_patients: int | None
     cost: str
     by_pld: str
+    scores: str
     policy: str
     person: str
     answer: str
@@ -87,6 +90,7 @@ def job_card(folder: HospitalFolder, job: Job) -> JobCard:
     else:
         try:
             policy.check(job, asked(terms, policy))
+            policy.check_scores(job, score_terms(job, folder.institution))
         except PolicyRefused as error:
             ruling = f"refuses it by its rule {error.what}"
         cost = _cost(folder, job, terms)
@@ -98,7 +102,7 @@ def job_card(folder: HospitalFolder, job: Job) -> JobCard:
         state="over" if over else "running",
         epsilon="none" if terms is None else str(asked(terms, policy)),
         declared_patients=None if terms is None else terms.normaliser,
-        cost=cost, by_pld=by_pld, policy=ruling,
+        cost=cost, by_pld=by_pld, scores=_scores(folder, job, terms, policy), policy=ruling,
         person=_person(decision, policy, terms is not None),
         answer="is over" if over else answer,
     )  # fmt: skip
@@ -140,21 +144,40 @@ def _by_pld(folder: HospitalFolder, job: Job, terms: PrivacyTerms) -> str:
         return f"unknown: {error.what}"
 
 
+def _scores(folder: HospitalFolder, job: Job, terms: PrivacyTerms | None, policy: Policy) -> str:
+    cost = None if terms is None else score_terms(job, folder.institution)
+    if cost is None:
+        return "AUROC rounded to .02 in every round; no epsilon covers it"
+    return (
+        f"with noise, epsilon {asked(cost, policy)} for each validation patient over the job; "
+        "charged to a budget of their own"
+    )
+
+
 def _answer(
     folder: HospitalFolder, job: Job, terms: PrivacyTerms, policy: Policy, decisions: Decisions
 ) -> str:
     """As `Participant.reserve` will answer, nothing reserved."""
     try:
         policy.check(job, asked(terms, policy))
+        scores = score_terms(job, folder.institution)
+        policy.check_scores(job, scores)
         decisions.check(job, policy)
         cohort = Cohort.open(folder, job.task)
         if terms.normaliser != cohort.declared_patients:
             return "PolicyRefused"
-        if all(held.job != job.job for held in folder.budget.status(cohort.id).jobs):
-            folder.budget.quote(cohort.id, terms)
+        _check_fits(folder, cohort.id, job, terms)
+        validation = cohort.budget_of("validation")
+        if scores is not None and validation in folder.budget.cohorts():
+            _check_fits(folder, validation, job, scores)
     except (AgentError, PrivacyError) as error:
         return error.code
     return "takes part"
+
+
+def _check_fits(folder: HospitalFolder, cohort: str, job: Job, terms: PrivacyTerms) -> None:
+    if all(held.job != job.job for held in folder.budget.status(cohort).jobs):
+        folder.budget.quote(cohort, terms)
 
 
 def _person(decision: Decision | None, policy: Policy, asked_for: bool) -> str:

@@ -9,6 +9,7 @@ import logging
 import os
 import traceback
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 
 from consortium import tasks
@@ -19,7 +20,7 @@ from consortium.rounds.checks import Reveal, RoundContext, examine, privacy_term
 from consortium.rounds.commitment import closed_set_digest, commitment_hash, revealed_set_digest
 from consortium.rounds.progress import next_place
 from consortium.rounds.replay import check_record, is_update_of, round_context
-from consortium.rounds.verdict import Validator, findings
+from consortium.rounds.verdict import Validator, findings, release_noise, score_terms
 from consortium.tasks.errors import TaskError
 from hospital_agent.cohort import Cohort
 from hospital_agent.decisions import Decisions
@@ -200,11 +201,16 @@ class Participant:
                 "submit a job with the number that the hospital declares",
             )
         self.folder.budget.reserve(cohort.id, job.job, terms)
+        scores = score_terms(job, self.folder.institution)
+        if scores is not None:
+            policy = Policy.read(self.folder.path / "policy.json")
+            reserve_of_part(self.folder, cohort, "validation", job.job, scores, policy)
         return cohort
 
     def _check_allowed(self, job: Job, terms: PrivacyTerms) -> None:
         policy = Policy.read(self.folder.path / "policy.json")
         policy.check(job, asked(terms, policy))
+        policy.check_scores(job, score_terms(job, self.folder.institution))
         Decisions(self.folder.path / "decisions.sqlite").check(job, policy)
 
     def mapped_update(
@@ -322,6 +328,10 @@ class Participant:
             for entry, data in zip(proofs, request.content, strict=True)
         }
         examined = examine(context, commitments, reveals)
+        if release_noise(job) is not None:
+            # Before the verdict leaves. Charged and not kept, it is made anew: none has left then.
+            validation = Cohort.open(self.folder, job.task).budget_of("validation")
+            self.folder.budget.charge(validation, *place)
         record = Verdict(
             v=1, type="verdict", ledger=chain.ledger, author=self.folder.institution,
             job=job.job, round=context.round, attempt=context.attempt, digest=signed[0],
@@ -335,7 +345,10 @@ class Participant:
     def validator(self, job: Job) -> Validator:
         """This hospital's validation patients, and how a model predicts on them."""
         cohort = Cohort.open(self.folder, job.task)
-        return Validator(cohort.labels("validation"), cohort.predictor("validation", job.seed))
+        return Validator(
+            cohort.labels("validation"), cohort.predictor("validation", job.seed),
+            release_noise(job),
+        )  # fmt: skip
 
     @staticmethod
     def _members_entries(chain: Chain, entries: Sequence[bytes], kind: type[Record]) -> list[Entry]:
@@ -349,6 +362,20 @@ class Participant:
         ):
             raise PhaseOutOfOrder("the records are not one a member", "send each member's one")
         return checked
+
+
+def reserve_of_part(
+    folder: HospitalFolder, cohort: Cohort, part: str, job: str, terms: PrivacyTerms, policy: Policy
+) -> None:  # fmt: skip
+    """Sets a job's whole cost for the patients of another part than training's aside.
+
+    Raises:
+        PrivacyError: if it does not fit.
+    """
+    budget, name = folder.budget, cohort.budget_of(part)
+    if name not in budget.cohorts():  # opened when it is first needed
+        budget.open_cohort(name, Decimal(policy.lifetime_epsilon), Decimal(policy.delta))
+    budget.reserve(name, job, terms)
 
 
 def _place(request: Request) -> Place:

@@ -23,6 +23,7 @@ APPROVALS: Final = ("never", "always")
 ONE_CLASS: Final = ("allowed", "refused")
 INSTALLED: Final = "installed"
 EVALUATIONS: Final = ("banded", "none")
+SCORES: Final = ("banded", "noised")
 EVALUATION_LIMIT: Final = 100
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -34,7 +35,9 @@ class Policy:
     ``lifetime_epsilon`` at ``delta`` bounds every cohort over all jobs, ``job_epsilon`` one job
     (None: as much as the lifetime allows); ``fewest_institutions`` is the smallest job that the
     hospital takes part in; ``tasks`` are those it allows. ``approval``: whether a person must
-    approve each job ("never", "always"). ``app``: which model code may run: the app built from
+    approve each job ("never", "always"). ``scores``: "noised" refuses jobs whose scores on
+    validation patients leave in bands, which no epsilon covers; "banded" allows both. ``app``:
+    which model code may run: the app built from
     this agent's own package ("installed"), or the bundles with these SHA-256. ``evaluations``:
     whether test results of released models leave through the release gate ("banded") or not at all
     ("none"); ``evaluation_limit``: of how many jobs, over a cohort's life. ``fewest_alike``: the k
@@ -55,6 +58,7 @@ class Policy:
     fewest_alike: int = 0
     left_out_percent: int = 5
     one_class: str = "allowed"
+    scores: str = "banded"
 
     @staticmethod
     def read(path: Path) -> "Policy":
@@ -101,14 +105,35 @@ class Policy:
                 f"the policy asks for {self.fewest_institutions}",
                 "invite more institutions, or ask the data owner",
             )
+        self._check_epsilon(epsilon, "the job asks")
+
+    def _check_epsilon(self, epsilon: Decimal, who: str) -> None:
         limits = {"job_epsilon": self.job_epsilon, "lifetime_epsilon": self.lifetime_epsilon}
         for rule, limit in limits.items():
             if limit is not None and epsilon > Decimal(limit):
                 raise PolicyRefused(
-                    f"{rule}: the job asks for epsilon {epsilon} at delta {self.delta}, "
+                    f"{rule}: {who} for epsilon {epsilon} at delta {self.delta}, "
                     f"the limit is {limit}",
                     "submit a job with a smaller epsilon, or ask the data owner",
                 )
+
+    def check_scores(self, job: Job, terms: PrivacyTerms | None) -> None:
+        """Whether the policy allows what a job's verdicts say of validation patients.
+
+        ``terms``: what they cost (`consortium.rounds.verdict.score_terms`); None: they leave in
+        bands.
+
+        Raises:
+            PolicyRefused: naming the rule.
+        """
+        if terms is not None:
+            self._check_epsilon(asked(terms, self), "its scores ask")
+        elif self.scores == "noised":
+            raise PolicyRefused(
+                "scores: the policy asks for noise on scores, and the job's leave in bands",
+                "submit the job with --score-noise, or the data owner may run "
+                "`hospital-agent policy set --scores banded`",
+            )
 
     def check_evaluation(self, job: Job) -> None:
         """Whether the policy lets this hospital's test results on a job's model out.
@@ -207,6 +232,10 @@ def _check(policy: Policy) -> None:
     if policy.evaluations not in EVALUATIONS:
         raise PolicyInvalid(
             "evaluations is no choice that there is", f"choose one of: {', '.join(EVALUATIONS)}"
+        )
+    if policy.scores not in SCORES:
+        raise PolicyInvalid(
+            "scores is no choice that there is", f"choose one of: {', '.join(SCORES)}"
         )
     if type(policy.evaluation_limit) is not int or policy.evaluation_limit < 0:
         raise PolicyInvalid("evaluation_limit is not a number from 0 on", "write it like 100")

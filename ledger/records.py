@@ -293,6 +293,23 @@ class Thresholds(_Form):
     drop: Count
 
 
+class BandedScores(_Form):
+    """Scores on validation patients leave in bands; no epsilon covers them (`privacy.release`)."""
+
+    kind: Literal["banded"]
+
+
+class NoisedScores(_Form):
+    """Scores leave with noise, and are charged to the patients that they are about.
+
+    ``fewest`` and ``noise_multiplier`` are those of `privacy.noised_release`.
+    """
+
+    kind: Literal["noised"]
+    fewest: Annotated[int, Field(ge=5, le=10**9)]
+    noise_multiplier: DecimalText
+
+
 class Durations(_Form):
     """How long each phase of a round waits for answers, in whole seconds."""
 
@@ -318,6 +335,7 @@ class Job(LedgerRecord):
         tuple[Participant, ...], Field(min_length=1, max_length=1000, strict=False)
     ]
     thresholds: Thresholds
+    scores: Annotated[BandedScores | NoisedScores, Field(discriminator="kind")]
     durations: Durations
 
 

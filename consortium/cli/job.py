@@ -36,6 +36,17 @@ def submit(
         typer.Option(help="Chance of each patient to be in a step's batch; 1 is the full batch, "
                           "best under about 1,000 patients."),
     ] = "1",
+    score_noise: Annotated[
+        str | None,
+        typer.Option(help="Scores on validation patients leave with this much noise, in units of "
+                          "what one patient can move them by, and are charged to those patients "
+                          "(default: rounded, no epsilon covers them)."),
+    ] = None,
+    score_fewest: Annotated[
+        int,
+        typer.Option(help="With --score-noise: validation patients of a class below which a "
+                          "hospital's scores are drawn towards one half.", min=5, max=10**9),
+    ] = 500,
     delta: Annotated[
         str, typer.Option(help="Of that cost; hospitals measure at their policy's delta.")
     ] = "0.00001",
@@ -61,7 +72,7 @@ def submit(
 
     wanted = Wanted(
         task, rounds, epsilon, delta, seed, tuple(patients or ()), phase_seconds, name,
-        noise_multiplier, left, sample_rate,
+        noise_multiplier, left, sample_rate, score_noise, score_fewest,
     )  # fmt: skip
     print_result(submit_wanted(home_path(home), wanted), format)
 

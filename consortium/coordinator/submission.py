@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from consortium import tasks
-from consortium.contract import DURATIONS, JobOrder, make_job
+from consortium.contract import BANDED, DURATIONS, JobOrder, make_job
 from consortium.coordinator.strategy import submit_job
 from consortium.coordinator.view import StoreView
 from consortium.coordinator.what_is_left import noise_for_what_is_left
@@ -17,8 +17,9 @@ from consortium.local import open_ledger
 from consortium.offers import Offers
 from ledger.errors import QuorumMissing, SequenceConflict
 from ledger.quorum import quorum
-from ledger.records import Durations
+from ledger.records import BandedScores, Durations, NoisedScores
 from ledger.store import LedgerStore
+from privacy.contract import decimal_text
 
 _FINAL_S = 60.0
 _TRIES = 5
@@ -43,6 +44,8 @@ class Wanted:
     noise_multiplier: str | None = None
     left: str | None = None
     sample_rate: str = "1"
+    score_noise: str | None = None
+    score_fewest: int = 500
 
 
 def submit(home: Path, wanted: Wanted) -> dict[str, Any]:
@@ -60,6 +63,7 @@ def submit(home: Path, wanted: Wanted) -> dict[str, Any]:
         task.name, wanted.rounds, _decimal("--epsilon", wanted.epsilon or "1"),
         _decimal("--delta", wanted.delta), wanted.seed,
         _durations(wanted.phase_seconds), _decimal("--sample-rate", wanted.sample_rate),
+        scores=_scores(wanted),
     )  # fmt: skip
     with open_ledger(home, shared=True) as (local, store):
         view = StoreView(store, local.content, local.models)
@@ -105,6 +109,20 @@ def _one_of(wanted: Wanted) -> None:
             "more than one of --epsilon, --noise-multiplier and --left is given",
             "give one: each decides the noise",
         )
+
+
+def _scores(wanted: Wanted) -> BandedScores | NoisedScores:
+    if wanted.score_noise is None:
+        return BANDED
+    noise = _decimal("--score-noise", wanted.score_noise)
+    if not (noise.is_finite() and Decimal("0.001") <= noise <= 10**6):
+        raise OptionInvalid(
+            f"--score-noise is {wanted.score_noise[:20]}; allowed: a number from 0.001 to 1000000",
+            "write it like 20: noise on a score of 20 times what one patient can move it by",
+        )
+    return NoisedScores(
+        kind="noised", fewest=wanted.score_fewest, noise_multiplier=decimal_text(noise)
+    )
 
 
 def _with_noise(

@@ -2,7 +2,8 @@
 
 A score leaves the hospital, so it is banded as the release gate has it (`privacy.release`: AUROC to
 .02), and there is none from fewer than five patients of either class. That is not differential
-privacy; the pages that show an epsilon say so.
+privacy; the pages that show an epsilon say so. Where a job asks for noise, what is rounded here has
+had its noise before (`privacy.noised_release`).
 """
 
 import numpy as np
@@ -32,13 +33,13 @@ def can_score(labels: NDArray[np.float64]) -> bool:
 
 
 def banded_score(value: float) -> int:
-    """AUROC in basis points, rounded to the middle of its band."""
-    return band(value * 10_000, AUROC_BAND)
+    """AUROC in basis points, rounded to the middle of its band; noise does not carry it beyond."""
+    return band(min(max(value, 0.0), 1.0) * 10_000, AUROC_BAND)
 
 
 def banded_shapley(value: float) -> int:
     """A Shapley value (difference of AUROC) in basis points, rounded to its band."""
-    return band(value * 10_000, SHAPLEY_BAND)
+    return band(min(max(value, -1.0), 1.0) * 10_000, SHAPLEY_BAND)
 
 
 def is_harmful(proof: float, current: float, drop: int) -> bool:

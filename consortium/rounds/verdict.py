@@ -1,10 +1,14 @@
 """A validator's verdict: checks 1 to 7 on every reveal, check 8 and the score on its own patients.
 
-Its own proof is checked too (1 to 7) but neither scored nor called harmful by itself. A validator
-with too few patients of either class abstains from scoring: its numbers are null.
+Its own proof is checked too (1 to 7) but neither scored nor called harmful by itself. Its numbers
+pass the release gate in the mode that the job's contract names: in bands
+(`consortium.rounds.score`), where a validator with too few patients of either class abstains and
+its numbers are null; or with noise (`privacy.noised_release`), where nobody abstains, and whoever
+asks has charged them before.
 """
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import cache
 
 import numpy as np
@@ -15,29 +19,76 @@ from consortium.rounds.aggregation import weighted_mean
 from consortium.rounds.checks import Examined, RoundContext
 from consortium.rounds.shapley import EXACT_LIMIT, shapley_values
 from ledger.content import Weights
-from ledger.records import ACCEPTED, Finding
+from ledger.records import ACCEPTED, Finding, Job, NoisedScores
+from privacy.contract import PrivacyTerms
+from privacy.noise import NoiseSource, SecureNoise
+from privacy.noised_release import ReleaseNoise
 
 
 class Validator:
-    """One hospital's validation patients and how a model predicts on them.
+    """One hospital's validation patients, how a model predicts on them, and what may be said of it.
 
     Args:
         labels: 0 or 1 a patient, float64 [n].
         predict: logits of a model on these patients, float64 [n].
+        noised: how wide the noise on the numbers is; None: they leave in bands.
+        noise: where it is taken from.
     """
 
     def __init__(
         self,
         labels: NDArray[np.float64],
         predict: Callable[[Weights], NDArray[np.float64]],
+        noised: ReleaseNoise | None = None,
+        noise: NoiseSource | None = None,
     ) -> None:
         self._labels = labels
         self._predict = predict
-        self.scores = score.can_score(labels)
+        self._noised = noised
+        self._noise = noise or SecureNoise()
+        self._positives = int((labels > 0.5).sum())
+        self._negatives = len(labels) - self._positives
+        self.scores = noised is not None or score.can_score(labels)
 
     def auroc(self, weights: Weights) -> float:
-        """AUROC of a model on these patients."""
-        return score.auroc(self._labels, self._predict(weights))
+        """AUROC of a model on these patients; in the noised mode the one that noise is for."""
+        defined = self._positives > 0 and self._negatives > 0
+        exact = score.auroc(self._labels, self._predict(weights)) if defined else 0.5
+        return (
+            self._noised.drawn(exact, self._positives, self._negatives) if self._noised else exact
+        )
+
+    def with_noise(self, auroc: float) -> float:
+        """An AUROC as findings are made of it."""
+        return self._noised.score(auroc, self._noise) if self._noised else auroc
+
+    def difference_with_noise(self, shapley: float) -> float:
+        """A Shapley value as findings are made of it."""
+        return self._noised.difference(shapley, self._noise) if self._noised else shapley
+
+
+def release_noise(job: Job) -> ReleaseNoise | None:
+    """How wide the noise on a job's scores is; None: they leave in bands."""
+    if not isinstance(job.scores, NoisedScores):
+        return None
+    return ReleaseNoise(job.scores.fewest, Decimal(job.scores.noise_multiplier))
+
+
+def score_terms(job: Job, institution: str) -> PrivacyTerms | None:
+    """What a job's verdicts cost a participant's validation patients; None: they leave in bands.
+
+    In each round at most a score and a Shapley value for each of the others, and the current
+    model's AUROC, which ``harmful`` is told by.
+
+    Raises:
+        PrivacyError: if the constants cannot be those of a job.
+    """
+    noised = release_noise(job)
+    if noised is None:
+        return None
+    delta = next(p.terms.delta for p in job.participants if p.institution == institution)
+    numbers = 2 * (len(job.participants) - 1) + 1
+    return noised.counted_as(job.rounds, numbers, Decimal(delta))
 
 
 def findings(
@@ -55,13 +106,18 @@ def findings(
                     shapley=None)
             for name in sorted(examined)
         )  # fmt: skip
-    current = validator.auroc(context.model)
-    contributions = _contributions(context, passed, validator, current)
+    exact = validator.auroc(context.model)
+    contributions = _contributions(context, passed, validator, exact)
+    current = validator.with_noise(exact)
     found = []
     for name in sorted(examined):
         weights = passed.get(name)
         judged = weights is not None and name != own
-        auroc = validator.auroc(weights) if judged and weights is not None else None
+        auroc = (
+            validator.with_noise(validator.auroc(weights))
+            if judged and weights is not None
+            else None
+        )
         drop = context.job.thresholds.drop
         found.append(
             Finding(
@@ -70,7 +126,7 @@ def findings(
                 score=None if auroc is None else score.banded_score(auroc),
                 harmful=None if auroc is None else score.is_harmful(auroc, current, drop),
                 shapley=(
-                    score.banded_shapley(contributions[name])
+                    score.banded_shapley(validator.difference_with_noise(contributions[name]))
                     if judged and contributions is not None
                     else None
                 ),

@@ -35,7 +35,10 @@ def budget(
         return
     for view in views:
         cohort = view.status
-        print(f"cohort {cohort.cohort}, delta {cohort.delta}, enforced by: {view.accountant}")
+        print(
+            f"{view.patients}: cohort {cohort.cohort}, delta {cohort.delta}, "
+            f"enforced by: {view.accountant}"
+        )
         print(
             f"  epsilon spent {cohort.epsilon_spent}, reserved {cohort.epsilon_reserved}, "
             f"limit {cohort.epsilon_limit}; "

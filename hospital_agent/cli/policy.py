@@ -25,6 +25,13 @@ class Released(StrEnum):
     NONE = "none"
 
 
+class Scores(StrEnum):
+    """How scores on validation patients may leave."""
+
+    BANDED = "banded"
+    NOISED = "noised"
+
+
 class OneClass(StrEnum):
     """Whether a table whose training part holds one outcome only may be stored."""
 
@@ -72,6 +79,13 @@ def set_(
             help="Model code that may run: `installed`, or a bundle's SHA-256; repeatable.",
         ),
     ] = None,
+    scores: Annotated[
+        Scores | None,
+        typer.Option(
+            help="noised: refuse jobs whose scores on validation patients leave in bands, which "
+            "no epsilon covers."
+        ),
+    ] = None,
     evaluations: Annotated[
         Released | None,
         typer.Option(help="Whether test results leave, through the release gate, or not at all."),
@@ -114,6 +128,7 @@ def set_(
         "delta": delta,
         "fewest_institutions": fewest_institutions,
         "approval": None if approval is None else approval.value,
+        "scores": None if scores is None else scores.value,
         "evaluations": None if evaluations is None else evaluations.value,
         "evaluation_limit": evaluation_limit,
         "fewest_alike": fewest_alike,

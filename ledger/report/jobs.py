@@ -21,6 +21,11 @@ from ledger.report.tally import Contract, Round, Sums, Tally, added_up, codes_of
 
 COLUMNS, CODES = 60, 8  # shown in a chart, in a cell
 
+_SCORES = {
+    "banded": "left each hospital rounded; no epsilon covers them",
+    "noised": "left each hospital with noise, charged to a budget of those patients",
+}
+
 MEANINGS = {
     "Accepted": "passed all checks, as a quorum of the institutions attests",
     "AccountantFixed": "its privacy budget does not count steps on sampled batches",
@@ -93,6 +98,7 @@ def job_section(job: str, tally: Tally, sums: Mapping[str, Sums]) -> Html:
         facts += [
             ("Task's fingerprint", tag_of("code", contract.fingerprint)),
             ("Tolerated", f"a fall of {contract.drop / 100:g} points of AUROC at another hospital"),
+            ("Scores on validation patients", _SCORES[contract.scores]),
             ("Model given out", f"the average of the models from round {contract.average_from:,}"),
         ]
     if end:

@@ -42,6 +42,7 @@ class Contract(NamedTuple):
     rounds: int
     average_from: int
     drop: int
+    scores: str
     participants: tuple[tuple[str, int, str, str], ...]  # institution, weight, epsilon, delta
 
 
@@ -186,7 +187,7 @@ def _contract(job: Job) -> Contract:
     parts = ((p.institution, p.weight, p.terms.epsilon, p.terms.delta) for p in job.participants)
     return Contract(
         job.task, job.task_fingerprint, job.rounds, job.average_from, job.thresholds.drop,
-        tuple(parts),
+        job.scores.kind, tuple(parts),
     )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ BODIES: list[dict[str, Any]] = [
         "task": "breast-cancer", "task_fingerprint": D, "rounds": 10, "seed": 0,
         "initial_model": D, "average_from": 6,
         "participants": [{"institution": "hospital-1", "weight": 130, "terms": TERMS}],
-        "thresholds": {"false_alarm": "0.0001", "drop": 1500},
+        "thresholds": {"false_alarm": "0.0001", "drop": 1500}, "scores": {"kind": "banded"},
         "durations": {"train": 600, "close": 60, "reveal": 120, "verify": 600},
     },
     {**PLACE, "type": "commitment", "base": D, "model": D, "commitment": D},

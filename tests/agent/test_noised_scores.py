@@ -1,0 +1,161 @@
+"""A job whose scores leave with noise: charged to validation patients before a verdict leaves."""
+
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from commands import ok
+from consortium_in_memory import TASK, Consortium, copy_of
+
+from consortium.contract import JobOrder, make_job
+from consortium.errors import JobInvalid
+from consortium.phases import Phase
+from consortium.rounds.verdict import score_terms
+from hospital_agent.budget_view import cohort_views
+from hospital_agent.cohort import Cohort
+from hospital_agent.job_card import job_card
+from hospital_agent.participant import Participant
+from hospital_agent.policy import change_policy
+from ledger.entry import Entry
+from ledger.records import Job, NoisedScores, Refusal, Verdict
+from privacy.budget_status import BudgetStatus
+
+ONE = "hospital-1"
+NOISED = NoisedScores(kind="noised", fewest=20, noise_multiplier="12")
+
+
+def noised_job(four: Consortium, scores: NoisedScores = NOISED, name: str = "job-2") -> Job:
+    order = JobOrder(TASK, 2, Decimal(1), Decimal("0.00001"), 0, scores=scores)
+    declared = {p.institution: p.weight for p in four.job.participants}
+    return make_job(four.newest.ledger, name, order, declared)
+
+
+@pytest.fixture(scope="module")
+def begun(founded: Consortium, tmp_path_factory: pytest.TempPathFactory) -> Consortium:
+    consortium = copy_of(founded, tmp_path_factory.mktemp("noised"))
+    job = noised_job(consortium)
+    consortium.add([consortium.end_job("stopped", 0, consortium.job.initial_model)])
+    consortium.add([consortium.sign(job)])
+    return consortium
+
+
+@pytest.fixture
+def noised(begun: Consortium, tmp_path: Path) -> Consortium:
+    return copy_of(begun, tmp_path / "four")
+
+
+def validation(four: Consortium, name: str = ONE) -> BudgetStatus:
+    folder = four.folders[name]
+    return folder.budget.status(Cohort.open(folder, TASK).budget_of("validation"))
+
+
+def test_a_round_is_charged_before_its_verdict_and_its_result_is_accepted(
+    noised: Consortium,
+) -> None:
+    noised.play(1, Phase.REVEAL)
+    terms = score_terms(noised.job, ONE)
+    assert terms is not None
+    assert (terms.rounds, terms.steps) == (2, 7)
+    before = validation(noised)
+    assert (before.spent.mu2, before.reserved.mu2) == (0, Fraction(14, 144))
+    noised.ask(Phase.VERIFY)
+    assert validation(noised).spent.mu2 == Fraction(7, 144)
+    for entry in noised.records.verdicts:
+        record = entry.record
+        assert isinstance(record, Verdict)
+        said = [f for f in record.findings if f.institution != record.author]
+        assert len(said) == 3
+        assert all(f.score is not None and f.harmful is not None for f in said)
+    noised.add(noised.result()[0])  # every witness derives it and co-signs
+    assert len(noised.api.cosignatures[noised.newest.header.height]) == 4
+
+
+def test_whoever_asks_again_gets_the_same_verdict_for_nothing(noised: Consortium) -> None:
+    noised.play(1)
+    request, spent = noised.request(Phase.VERIFY), validation(noised).spent
+    first = [e.data for e in noised.records.verdicts if e.record.author == ONE]
+    assert list(noised.participant(ONE).answer(request).entries) == first
+    assert validation(noised).spent == spent
+
+
+def test_killed_after_the_charge_it_goes_on_and_pays_once(
+    noised: Consortium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noised.play(1, Phase.REVEAL)
+    participant, request = noised.participant(ONE), noised.request(Phase.VERIFY)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Participant, "validator", killed)
+        with pytest.raises(KeyboardInterrupt):
+            participant.answer(request)
+    spent = validation(noised).spent
+    assert spent.mu2 == Fraction(7, 144)
+    assert noised.participant(ONE).answer(request).entries
+    assert validation(noised).spent == spent
+
+
+def test_numbers_are_drawn_anew_and_are_not_the_exact_ones(noised: Consortium) -> None:
+    """The same round verified twice from one state: other numbers, if none had left."""
+    noised.play(1, Phase.REVEAL)
+    said = []
+    for _ in range(2):
+        four = copy_of(noised, noised.root.parent / f"again-{len(said)}")
+        (entry,) = four.participant(ONE).answer(four.request(Phase.VERIFY)).entries
+        record = Entry(entry).record
+        assert isinstance(record, Verdict)
+        said.append([(f.score, f.shapley) for f in record.findings])
+    assert said[0] != said[1]
+
+
+def test_a_job_that_costs_validation_patients_too_much_is_refused(four: Consortium) -> None:
+    dear = noised_job(four, replace_noise("2"))
+    four.add([four.end_job("stopped", 0, four.job.initial_model)])
+    four.add([four.sign(dear)])
+    card = job_card(four.folders[ONE], dear)
+    assert card.answer == "PolicyRefused"
+    assert "its scores ask for epsilon" in card.policy
+    (entry,) = four.participant(ONE).answer(four.request(Phase.TRAIN)).entries
+    record = Entry(entry).record
+    assert isinstance(record, Refusal)
+    assert record.code == "PolicyRefused"
+    assert [view.spent + view.reserved for view in cohort_views(four.folders[ONE])] == [0]
+
+
+def test_a_policy_may_ask_for_noise(four: Consortium) -> None:
+    ok("hospital-agent", "policy", "set", "--home", four.folders[ONE].path, "--scores", "noised")
+    assert job_card(four.folders[ONE], four.job).answer == "PolicyRefused"
+    job = noised_job(four)
+    four.add([four.end_job("stopped", 0, four.job.initial_model)])
+    four.add([four.sign(job)])
+    card = job_card(four.folders[ONE], job)
+    assert card.answer == "takes part"
+    assert "with noise, epsilon " in card.scores
+
+
+def test_the_budget_says_whose_it_is(noised: Consortium) -> None:
+    change_policy(noised.folders[ONE], {"lifetime_epsilon": "5"})
+    noised.play(1)
+    done = ok("hospital-agent", "budget", "--home", noised.folders[ONE].path)
+    assert f"training patients of {TASK}: cohort" in done.out
+    assert f"validation patients of {TASK}: cohort" in done.out
+    assert validation(noised).epsilon_limit == 5
+
+
+def test_members_cosign_no_scores_without_noise_that_claim_some(four: Consortium) -> None:
+    for wrong in ("0", "0.0000000001"):
+        with pytest.raises(JobInvalid):
+            check(four, noised_job(four, replace_noise(wrong)))
+
+
+def check(four: Consortium, job: Job) -> None:
+    from consortium.contract import check_job
+
+    check_job(job, four.newest.upcoming.members)
+
+
+def replace_noise(multiplier: str) -> NoisedScores:
+    return NOISED.model_copy(update={"noise_multiplier": multiplier})
