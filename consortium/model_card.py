@@ -122,12 +122,18 @@ def _quality(evaluations: Sequence[Evaluation]) -> list[str]:
         ours, alone = found[FEDERATED], found[ALONE]
         measures = ("auroc", "accuracy", "sensitivity", "specificity", "calibration")
         cells = [
-            evaluation.author, f"{_size(evaluation.positives)}, {_size(evaluation.negatives)}",
+            evaluation.author, _sizes(evaluation),
             *(_estimate(ours[measure]) for measure in measures), _estimate(alone["auroc"]),
             _estimate(found[MAJORITY]["majority"]),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _sizes(evaluation: Evaluation) -> str:
+    if evaluation.noised:
+        return "not said: with noise"
+    return f"{_size(evaluation.positives)}, {_size(evaluation.negatives)}"
 
 
 def _size(edge: int) -> str:

@@ -11,16 +11,20 @@ import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from consortium import tasks
 from consortium.errors import ConsortiumError
+from consortium.rounds.score import banded_score
+from consortium.rounds.verdict import release_noise
 from consortium.tasks.errors import TaskError
 from hospital_agent.cohort import PARTS, Cohort
 from hospital_agent.decisions import Decisions
 from hospital_agent.errors import AgentError, ApiUnreachable, MemberStopped
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.ledger_api import LedgerApi
+from hospital_agent.part_budget import reserve_of_part
 from hospital_agent.policy import Policy
 from hospital_agent.releases import Release, Releases
 from hospital_agent.view import ReplicaView
@@ -30,7 +34,9 @@ from ledger.errors import LedgerError
 from ledger.keys import Role
 from ledger.records import Evaluation, Job, Measures
 from privacy.errors import PrivacyError
-from privacy.release import released, size_band
+from privacy.noise import NoiseSource, SecureNoise
+from privacy.noised_release import TEST_RESULTS, ReleaseNoise
+from privacy.release import BANDS, released, size_band
 
 if TYPE_CHECKING:
     from ledger.entry import Entry
@@ -137,11 +143,31 @@ class Evaluations:
         self._releases.check_room(cohort.id, policy.evaluation_limit)
         model = released_model(view, job, view.results(job.job))
         exact = evaluate(cohort, job, self._folder.institution, model)
-        record = through_the_gate(exact, job, model_hash(model), self._folder.institution)
+        own, digest = self._folder.institution, model_hash(model)
+        noised = release_noise(job) if policy.evaluations == "noised" else None
+        if noised is None:
+            record = through_the_gate(exact, job, digest, own)
+        else:
+            self._charge(cohort, job, policy, noised)
+            record = with_noise(exact, job, digest, own, noised, SecureNoise())
         # Kept before it leaves, and counted.
         return self._releases.keep(
             Release(cohort.id, self._signed(record), vars(exact)), policy.evaluation_limit
         )
+
+    def _charge(self, cohort: Cohort, job: Job, policy: Policy, noised: ReleaseNoise) -> None:
+        """Of the test patients' own budget, once a job. Charged and not kept, it is made anew.
+
+        Under a name of its own: what is reserved under a job's is given back at its end.
+        """
+        delta = next(
+            p.terms.delta for p in job.participants if p.institution == self._folder.institution
+        )
+        terms = noised.counted_as(1, len(TEST_RESULTS), Decimal(delta))
+        policy.check_scores(job, terms)
+        name = f"{job.job}, test results"
+        reserve_of_part(self._folder, cohort, "test", name, terms, policy)
+        self._folder.budget.charge(cohort.budget_of("test"), name, 1, 1)
 
     def _signed(self, record: Evaluation) -> "Entry":
         """By the key in force: it may have been rotated since the numbers were kept."""
@@ -180,8 +206,30 @@ def through_the_gate(exact: Exact, job: Job, model: str, institution: str) -> Ev
     counts = exact.positives, exact.negatives
     return Evaluation(
         v=1, type="evaluation", ledger=job.ledger, author=institution, job=job.job, model=model,
-        positives=size_band(exact.positives), negatives=size_band(exact.negatives),
+        noised=False, positives=size_band(exact.positives), negatives=size_band(exact.negatives),
         federated=Measures(**released(exact.federated, *counts)),
         alone=Measures(**released(exact.alone, *counts)),
         majority=released({"majority": exact.majority}, *counts)["majority"],
+    )  # fmt: skip
+
+
+def with_noise(
+    exact: Exact, job: Job, model: str, institution: str, noised: ReleaseNoise, noise: NoiseSource
+) -> Evaluation:
+    """What of an evaluation leaves in the noised mode: see `privacy.noised_release`."""
+    auroc, accuracy = (exact.federated[measure] for measure in TEST_RESULTS)
+    patients = exact.positives + exact.negatives
+    drawn = noised.drawn(0.5 if auroc is None else auroc, exact.positives, exact.negatives)
+    nothing = dict.fromkeys(BANDS)
+    nothing.pop("majority")
+    said = {
+        "auroc": banded_score(noised.score(drawn, noise)),
+        "accuracy": banded_score(
+            noised.accuracy(0.5 if accuracy is None else accuracy, patients, noise)
+        ),
+    }
+    return Evaluation(
+        v=1, type="evaluation", ledger=job.ledger, author=institution, job=job.job, model=model,
+        noised=True, positives=0, negatives=0, federated=Measures(**nothing | said),
+        alone=Measures(**nothing), majority=None,
     )  # fmt: skip

@@ -9,7 +9,6 @@ import logging
 import os
 import traceback
 from collections.abc import Sequence
-from decimal import Decimal
 from pathlib import Path
 
 from consortium import tasks
@@ -36,6 +35,7 @@ from hospital_agent.errors import (
     SetSignedAlready,
 )
 from hospital_agent.folder import HospitalFolder
+from hospital_agent.part_budget import reserve_of_part
 from hospital_agent.policy import Policy, asked
 from hospital_agent.rounds import Place, RoundMemory, Trained
 from hospital_agent.view import ReplicaView
@@ -362,20 +362,6 @@ class Participant:
         ):
             raise PhaseOutOfOrder("the records are not one a member", "send each member's one")
         return checked
-
-
-def reserve_of_part(
-    folder: HospitalFolder, cohort: Cohort, part: str, job: str, terms: PrivacyTerms, policy: Policy
-) -> None:  # fmt: skip
-    """Sets a job's whole cost for the patients of another part than training's aside.
-
-    Raises:
-        PrivacyError: if it does not fit.
-    """
-    budget, name = folder.budget, cohort.budget_of(part)
-    if name not in budget.cohorts():  # opened when it is first needed
-        budget.open_cohort(name, Decimal(policy.lifetime_epsilon), Decimal(policy.delta))
-    budget.reserve(name, job, terms)
 
 
 def _place(request: Request) -> Place:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from consortium import tasks
 from hospital_agent.errors import FolderInvalid, PolicyInvalid, PolicyRefused, ReleaseRefused
 from hospital_agent.folder import HospitalFolder, read_json, write_json
-from ledger.records import Job
+from ledger.records import Job, NoisedScores
 from privacy.accounting import epsilon_of_job, shown_up
 from privacy.contract import PrivacyTerms, check_delta, check_epsilon
 from privacy.errors import PrivacyError
@@ -22,7 +22,7 @@ from privacy.errors import PrivacyError
 APPROVALS: Final = ("never", "always")
 ONE_CLASS: Final = ("allowed", "refused")
 INSTALLED: Final = "installed"
-EVALUATIONS: Final = ("banded", "none")
+EVALUATIONS: Final = ("banded", "noised", "none")
 SCORES: Final = ("banded", "noised")
 EVALUATION_LIMIT: Final = 100
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -37,9 +37,9 @@ class Policy:
     hospital takes part in; ``tasks`` are those it allows. ``approval``: whether a person must
     approve each job ("never", "always"). ``scores``: "noised" refuses jobs whose scores on
     validation patients leave in bands, which no epsilon covers; "banded" allows both. ``app``:
-    which model code may run: the app built from
-    this agent's own package ("installed"), or the bundles with these SHA-256. ``evaluations``:
-    whether test results of released models leave through the release gate ("banded") or not at all
+    which model code may run: the app built from this agent's own package ("installed"), or the
+    bundles with these SHA-256. ``evaluations``: whether test results of released models leave in
+    bands ("banded"), only with noise, in jobs whose contract names it ("noised"), or not at all
     ("none"); ``evaluation_limit``: of how many jobs, over a cohort's life. ``fewest_alike``: the k
     that a table must reach in its quasi-identifiers before it is stored, by coarser values and by
     leaving out at most ``left_out_percent`` of its rows (0: k is reported and nothing is changed).
@@ -145,6 +145,12 @@ class Policy:
             raise ReleaseRefused(
                 "evaluations: the policy releases none",
                 "the data owner may run `hospital-agent policy set --evaluations banded`",
+            )
+        if self.evaluations == "noised" and not isinstance(job.scores, NoisedScores):
+            raise ReleaseRefused(
+                "evaluations: the policy asks for noise, and the job's contract names none",
+                "submit jobs with --score-noise, or the data owner may run "
+                "`hospital-agent policy set --evaluations banded`",
             )
         if job.task not in self.tasks:
             raise ReleaseRefused(

@@ -517,11 +517,15 @@ class Evaluation(LedgerRecord):
     edges of the size bands of its test patients with and without the outcome. ``federated`` is the
     released model, ``alone`` the hospital's own without the others, ``majority`` the accuracy of
     always predicting its training patients' more frequent outcome.
+
+    ``noised``: the released model's AUROC and accuracy left with the noise of the job's contract,
+    charged to the test patients, and nothing else: no other measure, no size.
     """
 
     type: Literal["evaluation"]
     job: Name
     model: Digest
+    noised: bool
     positives: Count
     negatives: Count
     federated: Measures

@@ -22,10 +22,14 @@ as k steps (Dong, Roth, Su 2022: Gaussian mechanism and its composition).
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 
 from privacy.accounting import claiming
 from privacy.contract import PrivacyTerms
 from privacy.noise import NoiseSource
+
+TEST_RESULTS: Final = ("auroc", "accuracy")
+"""What leaves of a released model on test patients, in this mode."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,19 @@ class ReleaseNoise:
         """A `drawn` AUROC with its noise."""
         return self._noised(value, 1, noise)
 
+    def accuracy(self, value: float, patients: int, noise: NoiseSource) -> float:
+        """An accuracy over so many patients, drawn towards one half below twice ``fewest``, noised.
+
+        One patient moves it by at most 1 / (2 fewest).
+        """
+        share = patients / max(patients, 2 * self.fewest)
+        return self._noised(0.5 + (value - 0.5) * share, 0.5, noise)
+
     def difference(self, value: float, noise: NoiseSource) -> float:
         """A weighted mean of differences of two `drawn` ones, with its noise."""
         return self._noised(value, 2, noise)
 
-    def _noised(self, value: float, patients: int, noise: NoiseSource) -> float:
+    def _noised(self, value: float, patients: float, noise: NoiseSource) -> float:
         std = float(self.multiplier) * patients / self.fewest
         return value + noise.normal((1,), std).item()
 

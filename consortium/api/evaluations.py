@@ -41,7 +41,8 @@ def _item(listed: Listed) -> EvaluationItem:
     assert isinstance(evaluation, Evaluation)
     return EvaluationItem(
         index=listed.index, height=listed.height, time=listed.time, job=evaluation.job,
-        institution=evaluation.author, model=evaluation.model, positives=evaluation.positives,
+        institution=evaluation.author, model=evaluation.model, noised=evaluation.noised,
+        positives=evaluation.positives,
         negatives=evaluation.negatives,
         estimates=[
             _estimate(model, measure, found)

@@ -435,6 +435,7 @@ class EvaluationItem(Form):
     """How a job's released model did on one hospital's test patients, as its gate let it out.
 
     ``positives`` and ``negatives`` are lower edges of size bands; 0: fewer than five patients.
+    ``noised``: two numbers left with noise, charged to the test patients, and no size.
     """
 
     index: Index
@@ -443,6 +444,7 @@ class EvaluationItem(Form):
     job: JobId
     institution: Id
     model: Hash
+    noised: bool
     positives: int
     negatives: int
     estimates: list[Estimate]

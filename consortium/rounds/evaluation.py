@@ -11,7 +11,8 @@ from typing import Final
 
 from consortium.errors import RoundInvalid
 from consortium.intervals import auroc_interval, share_interval
-from ledger.records import Evaluation, Job, JobEnd
+from ledger.records import Evaluation, Job, JobEnd, NoisedScores
+from privacy.noised_release import TEST_RESULTS
 from privacy.release import broken_rule, width
 
 FEDERATED, ALONE, MAJORITY = "federated", "alone", "majority"
@@ -22,7 +23,7 @@ _UNIT: Final = 10_000
 class Estimate:
     """A released number with a 95 % interval for patients like these, in fractions of 1.
 
-    ``low`` and ``high`` are None for calibration, which is no share of patients.
+    ``low`` and ``high`` are None for calibration, which is no share of patients, and with noise.
     """
 
     value: float
@@ -52,10 +53,27 @@ def check_evaluation(evaluation: Evaluation, job: Job | None, end: JobEnd | None
         raise _invalid(f"{who} evaluates a job that it has no part in")
     if evaluation.model != end.model:
         raise _invalid(f"{who} evaluates another model than the job's end names")
+    if evaluation.noised:
+        _check_noised(evaluation, job)
+        return
     for model, measures in models_of(evaluation).items():
         rule = broken_rule(measures, evaluation.positives, evaluation.negatives)
         if rule is not None:
             raise _invalid(f"{who}'s evaluation has not passed the release gate: {model}, {rule}")
+
+
+def _check_noised(evaluation: Evaluation, job: Job) -> None:
+    said = {
+        (model, measure)
+        for model, measures in models_of(evaluation).items()
+        for measure, value in measures.items()
+        if value is not None
+    }
+    if not isinstance(job.scores, NoisedScores):
+        raise _invalid(f"{evaluation.author}'s evaluation has noise, and the contract names none")
+    beside = said - {(FEDERATED, measure) for measure in TEST_RESULTS}
+    if beside or evaluation.positives or evaluation.negatives:
+        raise _invalid(f"{evaluation.author}'s evaluation says more than what has its noise")
 
 
 def intervals(evaluation: Evaluation) -> dict[str, dict[str, Estimate | None]]:
@@ -63,13 +81,14 @@ def intervals(evaluation: Evaluation) -> dict[str, dict[str, Estimate | None]]:
 
     An interval reaches from the lower bound at the lower edge of the number's band to the upper
     bound at its upper edge, both for the fewest patients that the size bands allow. So it holds
-    whatever the exact numbers are, and is wider than theirs. None: not released.
+    whatever the exact numbers are, and is wider than theirs. None: not released. Of what left with
+    noise there is none: neither the patients nor how far they drew it to one half are known.
     """
     positives, negatives = evaluation.positives, evaluation.negatives
     fewest = {"sensitivity": positives, "specificity": negatives}
 
     def at(measure: str) -> Callable[[float], tuple[float, float]] | None:
-        if measure == "calibration":
+        if measure == "calibration" or evaluation.noised:
             return None
         if measure == "auroc":
             return lambda value: auroc_interval(value, positives, negatives)
@@ -78,9 +97,7 @@ def intervals(evaluation: Evaluation) -> dict[str, dict[str, Estimate | None]]:
 
     return {
         model: {
-            measure: None
-            if value is None
-            else _estimate(value, width(measure, positives, negatives), at(measure))
+            measure: None if value is None else _estimate(value, evaluation, measure, at(measure))
             for measure, value in measures.items()
         }
         for model, measures in models_of(evaluation).items()
@@ -88,10 +105,12 @@ def intervals(evaluation: Evaluation) -> dict[str, dict[str, Estimate | None]]:
 
 
 def _estimate(
-    value: int, band: int, interval: Callable[[float], tuple[float, float]] | None
-) -> Estimate:
+    value: int, evaluation: Evaluation, measure: str,
+    interval: Callable[[float], tuple[float, float]] | None,
+) -> Estimate:  # fmt: skip
     if interval is None:
         return Estimate(value / _UNIT, None, None)
+    band = width(measure, evaluation.positives, evaluation.negatives)
     low, _ = interval(max(0.0, (value - band / 2) / _UNIT))
     _, high = interval(min(1.0, (value + band / 2) / _UNIT))
     return Estimate(value / _UNIT, low, high)

@@ -61,7 +61,7 @@ def show(
     shown: dict[str, Any] = {"job": job, "state": state}
     for size in ("positives", "negatives"):
         edge = getattr(evaluation, size)
-        band = f"{edge} or more" if edge else "fewer than 5"
+        band = f"{edge} or more" if edge else "nothing" if evaluation.noised else "fewer than 5"
         shown[f"test patients, {size}"] = f"{exact[size]}, let out: {band}"
     for model, measures in models_of(evaluation).items():
         for measure, banded in measures.items():

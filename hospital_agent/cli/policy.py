@@ -22,6 +22,7 @@ class Released(StrEnum):
     """Whether test results of released models leave, and how."""
 
     BANDED = "banded"
+    NOISED = "noised"
     NONE = "none"
 
 
@@ -88,7 +89,10 @@ def set_(
     ] = None,
     evaluations: Annotated[
         Released | None,
-        typer.Option(help="Whether test results leave, through the release gate, or not at all."),
+        typer.Option(
+            help="Whether test results leave in bands, only with noise (in jobs with --score-noise)"
+            ", or not at all."
+        ),
     ] = None,
     evaluation_limit: Annotated[
         int | None,

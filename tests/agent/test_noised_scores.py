@@ -3,22 +3,30 @@
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import ok
-from consortium_in_memory import TASK, Consortium, copy_of
+from consortium_in_memory import TASK, Api, Consortium, copy_of
 
-from consortium.contract import JobOrder, make_job
-from consortium.errors import JobInvalid
+from consortium.contract import BANDED, JobOrder, check_job, make_job
+from consortium.errors import JobInvalid, RoundInvalid
 from consortium.phases import Phase
+from consortium.rounds.evaluation import check_evaluation, intervals
+from consortium.rounds.replay import released_model
 from consortium.rounds.verdict import score_terms
 from hospital_agent.budget_view import cohort_views
 from hospital_agent.cohort import Cohort
+from hospital_agent.evaluation import Evaluations
+from hospital_agent.folder import HospitalFolder
 from hospital_agent.job_card import job_card
 from hospital_agent.participant import Participant
 from hospital_agent.policy import change_policy
+from hospital_agent.releases import Releases
+from hospital_agent.view import ReplicaView
+from ledger.content import model_hash
 from ledger.entry import Entry
-from ledger.records import Job, NoisedScores, Refusal, Verdict
+from ledger.records import Evaluation, Job, JobEnd, NoisedScores, Refusal, Verdict
 from privacy.budget_status import BudgetStatus
 
 ONE = "hospital-1"
@@ -136,6 +144,93 @@ def test_a_policy_may_ask_for_noise(four: Consortium) -> None:
     assert "with noise, epsilon " in card.scores
 
 
+def ended(noised: Consortium) -> Consortium:
+    """The job is over after one round, and its end is final at every hospital."""
+    noised.play_round(1)
+    view = ReplicaView(noised.folders[ONE])
+    model = model_hash(released_model(view, noised.job, view.results(noised.job.job)))
+    noised.add([noised.end_job("stopped", 1, model)])
+    noised.cosign_all()
+    return noised
+
+
+class Desk(Api):
+    """An API that takes submissions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[bytes] = []
+
+    def submit(self, entry: bytes) -> None:
+        self.taken.append(entry)
+
+
+def evaluation(four: Consortium) -> Entry:
+    desk = Desk()
+    Evaluations(HospitalFolder(four.folders[ONE].path), desk).step()  # type: ignore[arg-type]
+    (data,) = desk.taken
+    return Entry(data)
+
+
+def test_test_results_leave_with_noise_and_are_charged_once(noised: Consortium) -> None:
+    change_policy(noised.folders[ONE], {"evaluations": "noised"})
+    four = ended(noised)
+    entry = evaluation(four)
+    record = entry.record
+    assert isinstance(record, Evaluation)
+    assert record.noised
+    assert (record.positives, record.negatives, record.majority) == (0, 0, None)
+    said = {m: v for m, v in record.federated if v is not None}
+    assert set(said) == {"auroc", "accuracy"}
+    assert all(value is None for _, value in record.alone)
+    folder = four.folders[ONE]
+    test = folder.budget.status(Cohort.open(folder, TASK).budget_of("test"))
+    assert (test.spent.mu2, test.reserved.mu2) == (Fraction(2, 144), 0)
+    assert evaluation(four).record == record  # kept: the same numbers, for nothing
+    assert folder.budget.status(test.cohort).spent == test.spent
+    four.add([entry])  # every member checks and co-signs it
+    shown = intervals(record)["federated"]["auroc"]
+    assert shown is not None
+    assert shown.low is None
+
+
+def test_a_policy_that_asks_for_noise_lets_no_banded_results_out(four: Consortium) -> None:
+    change_policy(four.folders[ONE], {"evaluations": "noised"})
+    ended(four)
+    desk = Desk()
+    Evaluations(HospitalFolder(four.folders[ONE].path), desk).step()  # type: ignore[arg-type]
+    assert desk.taken == []
+    releases = Releases(four.folders[ONE].path / "releases.sqlite")
+    assert set(releases.refused().values()) == {"ReleaseRefused"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"positives": 20}, {"majority": 6000}, {"alone": {"auroc": 8000}},
+     {"federated": {"sensitivity": 8000}}],
+)  # fmt: skip
+def test_beside_what_has_its_noise_nothing_else_is_cosigned(
+    noised: Consortium, changed: dict[str, Any]
+) -> None:
+    nothing = dict.fromkeys(("auroc", "accuracy", "sensitivity", "specificity", "calibration"))
+    body: dict[str, Any] = {
+        "v": 1, "type": "evaluation", "ledger": noised.newest.ledger, "author": ONE,
+        "job": noised.job.job, "model": "00" * 32, "noised": True, "positives": 0, "negatives": 0,
+        "federated": nothing | {"auroc": 8000, "accuracy": 7000}, "alone": nothing,
+        "majority": None,
+    }  # fmt: skip
+    end = noised.end_job("stopped", 1, "00" * 32).record
+    assert isinstance(end, JobEnd)
+    check_evaluation(Evaluation.model_validate(body), noised.job, end)
+    for name, value in changed.items():
+        body[name] = body[name] | value if isinstance(value, dict) else value
+    with pytest.raises(RoundInvalid, match="more than what has its noise"):
+        check_evaluation(Evaluation.model_validate(body), noised.job, end)
+    banded = noised.job.model_copy(update={"scores": BANDED})
+    with pytest.raises(RoundInvalid):
+        check_evaluation(Evaluation.model_validate(body), banded, end)
+
+
 def test_the_budget_says_whose_it_is(noised: Consortium) -> None:
     change_policy(noised.folders[ONE], {"lifetime_epsilon": "5"})
     noised.play(1)
@@ -148,13 +243,7 @@ def test_the_budget_says_whose_it_is(noised: Consortium) -> None:
 def test_members_cosign_no_scores_without_noise_that_claim_some(four: Consortium) -> None:
     for wrong in ("0", "0.0000000001"):
         with pytest.raises(JobInvalid):
-            check(four, noised_job(four, replace_noise(wrong)))
-
-
-def check(four: Consortium, job: Job) -> None:
-    from consortium.contract import check_job
-
-    check_job(job, four.newest.upcoming.members)
+            check_job(noised_job(four, replace_noise(wrong)), four.newest.upcoming.members)
 
 
 def replace_noise(multiplier: str) -> NoisedScores:

@@ -88,8 +88,8 @@ BODIES: list[dict[str, Any]] = [
     {"v": 1, "type": "erasure", "ledger": D, "author": "hospital-1", "disclosure": D},
     {
         "v": 1, "type": "evaluation", "ledger": D, "author": "hospital-1", "job": "job-1",
-        "model": D, "positives": 5, "negatives": 0, "federated": MEASURES, "alone": MEASURES,
-        "majority": 6200,
+        "model": D, "noised": False, "positives": 5, "negatives": 0,
+        "federated": MEASURES, "alone": MEASURES, "majority": 6200,
     },
 ]  # fmt: skip
 IDS = [body["type"] for body in BODIES]
@@ -157,7 +157,7 @@ def test_an_unknown_or_missing_field_is_refused_at_every_level(body: dict[str, A
 def test_no_field_takes_a_float_a_text_or_another_type(body: dict[str, Any]) -> None:
     for path in paths(body):
         for value in (1.5, True, -(10**20), "<b>free text</b>", "a\n", [1], {"a": 1}, b"x"):
-            if path[-1] not in ("harmful", "void", "again") or value is not True:
+            if path[-1] not in ("harmful", "void", "again", "noised") or value is not True:
                 with pytest.raises(RecordInvalid):
                     parse_record(changed(body, path, value))
 

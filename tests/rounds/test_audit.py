@@ -117,7 +117,7 @@ def evaluation(ledger: Ledger, author: str, **changed: Any) -> Entry:
     nothing = Measures(**dict.fromkeys(Measures.model_fields))
     body = {
         "v": 1, "type": "evaluation", "ledger": ledger.id, "author": author, "job": "job-1",
-        "model": end.model if end else "0" * 64, "positives": 5, "negatives": 0,
+        "model": end.model if end else "0" * 64, "noised": False, "positives": 5, "negatives": 0,
         "federated": nothing, "alone": nothing, "majority": None,
     }  # fmt: skip
     return ledger.sign(Evaluation.model_validate({**body, **changed}), author)

@@ -31,8 +31,8 @@ MODEL = "5e" * 32
 def body(**changed: Any) -> dict[str, Any]:
     return {
         "v": 1, "type": "evaluation", "ledger": LEDGER, "author": "hospital-1", "job": "job-1",
-        "model": MODEL, "positives": 20, "negatives": 50, "federated": GOOD, "alone": GOOD,
-        "majority": 6400, **changed,
+        "model": MODEL, "noised": False, "positives": 20, "negatives": 50,
+        "federated": GOOD, "alone": GOOD, "majority": 6400, **changed,
     }  # fmt: skip
 
 

@@ -81,7 +81,8 @@ def evaluation(hospital: str, value: float | None) -> Json:
     majority = {"model": "majority", "measure": "majority", "value": 0.62, "low": 0.4, "high": 0.8}
     return {
         "index": 28, "height": 4, "time": 1_700_000_000, "job": "job-1", "institution": hospital,
-        "model": MODEL, "positives": 10, "negatives": 0, "estimates": [*estimates, majority],
+        "model": MODEL, "noised": False, "positives": 10, "negatives": 0,
+        "estimates": [*estimates, majority],
     }  # fmt: skip
 
 

@@ -163,7 +163,9 @@ def _table(found: list[Json], measure: str) -> Html:
         [
             (
                 one["institution"],
-                f"{_size(one['positives'])}, {_size(one['negatives'])}",
+                "not said: with noise"
+                if one["noised"]
+                else f"{_size(one['positives'])}, {_size(one['negatives'])}",
                 *(cell(one, model) for model in models),
             )
             for one in found
