@@ -17,6 +17,7 @@ not constant. An exact discrete sampler (Canonne, Kamath, Steinke 2020) would re
 
 import math
 import os
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Final, Protocol
 
@@ -30,6 +31,7 @@ from privacy.contract import check_sample_rate
 from privacy.errors import NoiseInvalid, SeededNoiseForbidden
 
 SUMMANDS: Final = 4
+_DRAWN_AT_ONCE: Final = 2**15
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 16
 _UNIFORM_BITS: Final = 53
@@ -49,10 +51,6 @@ class NoiseSource(Protocol):
 
     def chosen(self, shape: tuple[int, ...], chance: Decimal) -> Tensor:
         """Bools of `shape`, each True with `chance`, independently: a Poisson sample."""
-        ...
-
-    def drawn(self, count: int, rate: float) -> Tensor:
-        """Who of `count` is in a Poisson sample: bool [count], each true with chance `rate`."""
         ...
 
 
@@ -83,10 +81,6 @@ class SecureNoise:
         most = np.uint64(int(chance * 2**_UNIFORM_BITS))
         return torch.from_numpy(_bits(math.prod(shape)) < most).reshape(shape)
 
-    def drawn(self, count: int, rate: float) -> Tensor:
-        """A Poisson sample, bool [count]; `rate` counts to 53 bits, rounded down."""
-        return torch.from_numpy(_uniforms(count) <= rate)
-
 
 class SeededNoise:
     """Repeatable noise for tests and comparisons. It protects nobody: the seed reveals all of it.
@@ -115,9 +109,20 @@ class SeededNoise:
         uniforms = torch.rand(shape, generator=self._generator, dtype=torch.float64)
         return uniforms < float(chance)
 
-    def drawn(self, count: int, rate: float) -> Tensor:
-        """The seed's next Poisson sample, bool [count]."""
-        return torch.rand(count, generator=self._generator, dtype=torch.float64) < rate
+
+def normal_draws(
+    noise: NoiseSource, count: int, shape: tuple[int, ...], std: float
+) -> Iterator[Tensor]:
+    """So many independent draws of N(0, std^2) values of `shape`.
+
+    From `SecureNoise` some at once: for a small model a draw is mostly its beginning.
+    """
+    if not isinstance(noise, SecureNoise):
+        yield from (noise.normal(shape, std) for _ in range(count))
+        return
+    together = max(1, _DRAWN_AT_ONCE // math.prod(shape))
+    for start in range(0, count, together):
+        yield from noise.normal((min(together, count - start), *shape), std)
 
 
 def check_std(std: float) -> None:

@@ -32,7 +32,7 @@ from privacy.errors import (
     NonFiniteUpdate,
     UnsupportedLayer,
 )
-from privacy.noise import NoiseSource
+from privacy.noise import NoiseSource, normal_draws
 
 ClippedSum = Callable[[Tensor | None], list[Tensor]]
 """(bool [n], the batch; None for all) -> one sum for each trainable parameter, of its shape."""
@@ -109,24 +109,34 @@ def descend(
 ) -> None:
     """The mechanism: `terms.steps` noisy steps on `parameters`, in place.
 
-    noise: asked once per step for all parameters, flat in their order, with standard deviation
-    noise_multiplier * clip; and before that for the step's batch, below sample rate 1.
+    noise: asked for all parameters of each step, flat in their order, with standard deviation
+    noise_multiplier * clip; and for the step's batch, below sample rate 1.
     patients: (n,). The audit runs the mechanism many times at once: parameters then have a leading
     dimension [runs], each run goes its own way, and patients is (runs, n).
     """
     std = float(terms.noise_multiplier * terms.clip)
     rate = float(terms.learning_rate / terms.divisor)
     runs = patients[:-1]
-    sizes = [math.prod(parameter.shape[len(runs) :]) for parameter in parameters]
-    private, full_batch = terms.private, terms.full_batch
+    flat = _flattened(parameters, len(runs))
+    draws = normal_draws(noise, terms.steps, tuple(flat.shape), std) if terms.private else None
     for _ in range(terms.steps):
-        sums = gradient(None if full_batch else noise.chosen(patients, terms.sample_rate))
-        total = torch.cat([part.flatten(len(runs)) for part in sums], dim=-1)
-        if private:
-            total += noise.normal(tuple(total.shape), std)
-        with torch.no_grad():
-            for parameter, part in zip(parameters, total.split_with_sizes(sizes, -1), strict=True):
-                parameter.sub_(part.view(parameter.shape), alpha=rate)
+        chosen = None if terms.full_batch else noise.chosen(patients, terms.sample_rate)
+        total = torch.cat([part.flatten(len(runs)) for part in gradient(chosen)], dim=-1)
+        if draws is not None:
+            total += next(draws)
+        flat.sub_(total, alpha=rate)
+
+
+def _flattened(parameters: Sequence[Tensor], runs: int) -> Tensor:
+    """One tensor of all values, of which the parameters become views: one operation steps all.
+
+    [total], behind as many leading dimensions as there are of ``runs``.
+    """
+    flat = torch.cat([parameter.detach().flatten(runs) for parameter in parameters], dim=-1)
+    sizes = [math.prod(parameter.shape[runs:]) for parameter in parameters]
+    for parameter, values in zip(parameters, flat.split_with_sizes(sizes, -1), strict=True):
+        parameter.data = values.view(parameter.shape)
+    return flat
 
 
 def _wide(values: Tensor) -> Tensor:

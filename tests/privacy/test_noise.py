@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from privacy.errors import NoiseInvalid, SeededNoiseForbidden
-from privacy.noise import SecureNoise, SeededNoise
+from privacy.noise import SecureNoise, SeededNoise, normal_draws
 
 
 def test_secure_noise_is_normal() -> None:
@@ -49,6 +49,20 @@ def test_seeding_torch_and_numpy_changes_nothing() -> None:
 def _draw(source: SecureNoise, pipe: "mp.connection.Connection") -> None:  # type: ignore[name-defined]
     pipe.send(source.normal((4,), 1.0).tolist())
     pipe.close()
+
+
+def test_draws_of_some_steps_at_once_are_as_many_and_all_different() -> None:
+    """More than one block of them, and blocks of one."""
+    for count, size in ((70, 1000), (3, 40_000)):
+        draws = list(normal_draws(SecureNoise(), count, (size,), 2.0))
+        assert [tuple(draw.shape) for draw in draws] == [(size,)] * count
+        values = torch.stack(draws)
+        assert len(values.unique()) == values.numel()
+        assert float(values.std()) == pytest.approx(2.0, rel=0.02)
+    seeded = [SeededNoise(1, unsafe_no_dp=True) for _ in range(2)]
+    one_by_one = [seeded[0].normal((3,), 1.0) for _ in range(4)]
+    assert torch.equal(torch.stack(list(normal_draws(seeded[1], 4, (3,), 1.0))),
+                       torch.stack(one_by_one))  # fmt: skip
 
 
 def test_forked_processes_share_no_noise() -> None:

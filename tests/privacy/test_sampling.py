@@ -99,18 +99,21 @@ class OneRunOf:
         return self._draws.pop(0)
 
 
-class Recorded(SecureNoise):
+class Recorded:
     """Remembers what it drew."""
+
+    private = True
 
     def __init__(self) -> None:
         self.draws: list[Tensor] = []
+        self._source = SecureNoise()
 
     def normal(self, shape: tuple[int, ...], std: float) -> Tensor:
-        self.draws.append(super().normal(shape, std))
+        self.draws.append(self._source.normal(shape, std))
         return self.draws[-1]
 
     def chosen(self, shape: tuple[int, ...], chance: Decimal) -> Tensor:
-        self.draws.append(super().chosen(shape, chance))
+        self.draws.append(self._source.chosen(shape, chance))
         return self.draws[-1]
 
 
