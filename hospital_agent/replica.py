@@ -90,6 +90,17 @@ class Replica:
         with self._connect() as connection:
             return _read_block(connection, height)
 
+    def shell(self, height: int) -> Block:
+        """A verified block without its entries: what is signed, and by whom."""
+        with self._connect() as connection:
+            return read_shell(connection, height)
+
+    def ended_at(self, height: int) -> list[str]:
+        """The jobs whose end stands in a verified block."""
+        query = "SELECT job FROM entries WHERE height = ? AND type = 'job-end' ORDER BY idx"
+        with self._connect() as connection:
+            return [str(job) for (job,) in connection.execute(query, (height,))]
+
     def cosignature(self, header: Header) -> str | None:
         """The line that was signed for this very block, or None where none was at its height.
 

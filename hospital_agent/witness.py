@@ -18,6 +18,7 @@ never stored, and stops too.
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 
 from consortium.enrolment import check_member
 from consortium.rounds.replay import Checked, check_block
@@ -66,7 +67,6 @@ from ledger.records import (
     Enrol,
     Erasure,
     Evaluation,
-    JobEnd,
     MemberForm,
     Proof,
     Refusal,
@@ -127,7 +127,7 @@ class Witness:
             block, lines = self._api.block(height)
             self._check_own_lines(block.checkpoint, lines)
             if height:
-                parent = self._replica.block(height - 1).checkpoint
+                parent = self._replica.shell(height - 1).checkpoint
                 self._check_own_lines(parent, block.parent_cert)
             # Of a block that is known already, the stored bytes are sent once more.
             try:
@@ -281,14 +281,11 @@ class Witness:
 
     def _release(self, height: int) -> None:
         """Gives back what a job that is over had reserved and not spent; repeats are harmless."""
-        for entry in self._replica.block(height).entries:  # verified, whatever the API shows now
-            record = entry.record
-            if not isinstance(record, JobEnd):
-                continue
+        for job in self._replica.ended_at(height):  # verified, whatever the API shows now
             budget = self._folder.budget
             for cohort in budget.cohorts():
-                if any(held.job == record.job for held in budget.status(cohort).jobs):
-                    budget.release(cohort, record.job)
+                if any(held.job == job for held in budget.status(cohort).jobs):
+                    budget.release(cohort, job)
 
     def _send(self, height: int, line: str) -> None:
         try:
@@ -337,7 +334,7 @@ class Witness:
         if not lines:
             return
         height = max(lines)
-        text = self._replica.block(height).checkpoint.text()
+        text = self._replica.shell(height).checkpoint.text()
         try:
             signed = verify_cosignature(lines[height], name, key.public, text)
             now = max(int(time.time()), signed + 1)
@@ -374,10 +371,11 @@ class Witness:
     def _compare_heads(self) -> None:
         """Keeps what contradicts; a liar's second head does not stop the honest."""
         chain, heads = self._view.refresh(), self._api.heads()
+        held = cache(lambda height: self._replica.shell(height).checkpoint)
         for institution, head in heads.newest:
             height = head.checkpoint.height
             self._check_own_lines(head.checkpoint, head.lines)
-            if 0 <= height <= chain.header.height:
+            if 0 <= height <= chain.header.height and head.checkpoint != held(height):
                 signed = institution in map(_signer, head.lines)
                 who = institution if signed else "the coordinator"
                 self._keep(
@@ -385,7 +383,7 @@ class Witness:
                 )
         for height, line in heads.conflicts:
             if 0 <= height <= chain.header.height:
-                self._check_own_lines(self._replica.block(height).checkpoint, [line])
+                self._check_own_lines(held(height), [line])
 
     def _keep_certificate(self, seen: tuple[int, list[str]]) -> None:
         """Keeps what makes the newest block final; ``seen``: the last one looked at, its lines."""
@@ -411,7 +409,7 @@ class Witness:
             return
         chain, membership, own = self._view.refresh(), None, None
         if 0 <= checkpoint.height <= chain.header.height:
-            shell = self._replica.block(checkpoint.height)
+            shell = self._replica.shell(checkpoint.height)
             membership, own = chain.in_force_at(shell.header), shell.checkpoint
         head = SignedHead(checkpoint, lines)
         if (by_own_key or checkpoint != own) and _is_signed(head, membership or chain.upcoming):

@@ -96,8 +96,12 @@ def derive_result(
     shapley: dict[str, int | None] = {}
     scores: dict[str, int | None] = {}
     codes: dict[str, str] = {}
-    for name in sorted(examined):
-        found = [(v.author, f) for v in verdicts for f in v.findings if f.institution == name]
+    said: dict[str, list[tuple[str, Finding]]] = {name: [] for name in sorted(examined)}
+    for verdict in verdicts:
+        for finding in verdict.findings:
+            if finding.institution in said:
+                said[finding.institution].append((verdict.author, finding))
+    for name, found in said.items():
         codes[name] = _code([f for _, f in found], needed, faulty(len(context.members)))
         others = [finding for author, finding in found if author != name]
         if codes[name] == ACCEPTED and _harmful(others):
