@@ -17,7 +17,7 @@ from pathlib import Path
 from consortium import weights as weight_forms
 from consortium.enrolment import check_member
 from consortium.errors import ConsortiumError, RoundInvalid
-from consortium.rounds.near_copy import EarlierStep
+from consortium.rounds.checks.near_copy import EarlierStep
 from consortium.rounds.replay import Checked, check_block, same_task
 from ledger.block import Block
 from ledger.chain import Chain

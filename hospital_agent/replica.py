@@ -28,7 +28,7 @@ from ledger.note import SignedHead
 from ledger.records import Job, JobEnd, Proof, Result
 
 if TYPE_CHECKING:  # the rules of a round load torch; whoever reads a copy does without
-    from consortium.rounds.near_copy import EarlierStep
+    from consortium.rounds.checks.near_copy import EarlierStep
     from consortium.rounds.replay import Checked
 
 _SCHEMA = """
@@ -231,7 +231,7 @@ class Replica:
 
     def steps(self, job: str) -> "Sequence[EarlierStep]":
         """The steps of the job's reveals so far."""
-        from consortium.rounds.near_copy import EarlierStep
+        from consortium.rounds.checks.near_copy import EarlierStep
 
         query = "SELECT institution, step FROM steps WHERE job = ? ORDER BY round, institution"
         with self._connect() as connection:

@@ -14,7 +14,7 @@ from ledger.errors import ContentInvalid, ContentMissing
 from ledger.records import Job, JobEnd, MemberForm, Policy, Proof, Result
 
 if TYPE_CHECKING:
-    from consortium.rounds.near_copy import EarlierStep
+    from consortium.rounds.checks.near_copy import EarlierStep
 
 Fetch = Callable[[str, str], bytes]
 """From the consortium's API: (kind, digest) to bytes; kind is ``content`` or ``models``."""

@@ -23,7 +23,7 @@ HEADINGS = ["## What happened", "## Why", "## How to resolve"]
 # What is called with a code as a text, and at which place: nothing else makes a code.
 CALLS = {
     "consortium/cli/run.py": {"fail": 0},
-    "consortium/rounds/checks.py": {"_Failed": 0, "Examined": 0},
+    "consortium/rounds/checks/*.py": {"Failed": 0, "Examined": 0},
     "ledger/verifier.py": {"need": 1, "Failure": 0},
     "ui/api_client.py": {"ApiError": 0},
 }
@@ -58,9 +58,9 @@ def of_texts() -> set[str]:
     assert {code for code, _, _ in gate._REFUSALS.values()} <= in_gate
     codes |= in_gate
     codes |= set(re.findall(r"error\[([A-Za-z]+)\]", (ROOT / "Makefile").read_text()))
-    for path, calls in CALLS.items():
-        found = _texts_of_calls(ROOT / path, calls)
-        assert found, path
+    for pattern, calls in CALLS.items():
+        found = set().union(*(_texts_of_calls(path, calls) for path in ROOT.glob(pattern)))
+        assert found, pattern
         codes |= found
     return codes
 

@@ -67,7 +67,7 @@ def test_the_rule_can_fail(tmp_path: Path) -> None:
 def test_round_rules_do_no_input_or_output() -> None:
     """Pure rules stay pure: no database, network, Flower or files below `consortium.rounds`."""
     edges = {"sqlalchemy", "flwr", "httpx", "fastapi", "sqlite3", "pathlib", "requests"}
-    for path in (ROOT / "consortium" / "rounds").glob("*.py"):
+    for path in (ROOT / "consortium" / "rounds").rglob("*.py"):
         names = {
             name.split(".")[0]
             for node in ast.walk(ast.parse(path.read_text()))

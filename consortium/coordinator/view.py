@@ -8,7 +8,7 @@ import numpy as np
 
 from consortium.contract import initial_model
 from consortium.models import ModelStore
-from consortium.rounds.near_copy import EarlierStep
+from consortium.rounds.checks.near_copy import EarlierStep
 from consortium.rounds.replay import revealed_step, same_task
 from ledger.content import ContentStore, Weights
 from ledger.entry import Entry

@@ -24,9 +24,9 @@ from consortium.rounds.checks import (
     examine,
     unmapped_step,
 )
+from consortium.rounds.checks.near_copy import EarlierStep
 from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
 from consortium.rounds.evaluation import check_evaluation
-from consortium.rounds.near_copy import EarlierStep
 from consortium.rounds.progress import next_place, rounds_done
 from consortium.rounds.result import (
     HARMFUL,

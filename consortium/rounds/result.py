@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from consortium.rounds.aggregation import weighted_mean
 from consortium.rounds.checks import Examined, RoundContext
+from consortium.rounds.checks.harm import held_harmful
 from consortium.rounds.commitment import closed_set_digest
 from consortium.rounds.rewards import round_credits
 from consortium.rounds.score import lower_median
@@ -104,7 +105,7 @@ def derive_result(
     for name, found in said.items():
         codes[name] = _code([f for _, f in found], needed, faulty(len(context.members)))
         others = [finding for author, finding in found if author != name]
-        if codes[name] == ACCEPTED and _harmful(others):
+        if codes[name] == ACCEPTED and held_harmful(others):
             codes[name] = HARMFUL
         scores[name] = lower_median([f.score for f in others if f.score is not None])
         shapley[name] = lower_median([f.shapley for f in others if f.shapley is not None])
@@ -171,11 +172,6 @@ def _code(found: Sequence[Finding], needed: int, liars: int) -> str:
     worst = max(failures, key=failures.count, default=NO_QUORUM)
     # What only liars may have said is held against nobody.
     return worst if failures.count(worst) > liars else NO_QUORUM
-
-
-def _harmful(others: Sequence[Finding]) -> bool:
-    votes = [finding.harmful for finding in others if finding.harmful is not None]
-    return len(votes) >= 2 and 2 * sum(votes) > len(votes)
 
 
 def _averages(

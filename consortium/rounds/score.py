@@ -1,4 +1,4 @@
-"""Check 8 and the score: how a model does on a validator's own patients.
+"""The score: how a model does on a validator's own patients.
 
 A score leaves the hospital, so it is banded as the release gate has it (`privacy.release`: AUROC to
 .02), and there is none from fewer than five patients of either class. That is not differential
@@ -40,12 +40,6 @@ def banded_score(value: float) -> int:
 def banded_shapley(value: float) -> int:
     """A Shapley value (difference of AUROC) in basis points, rounded to its band."""
     return band(min(max(value, -1.0), 1.0) * 10_000, SHAPLEY_BAND)
-
-
-def is_harmful(proof: float, current: float, drop: int) -> bool:
-    """Check 8: whether a proof's AUROC lies more than ``drop`` basis points below the current
-    model's."""
-    return (current - proof) * 10_000 > drop
 
 
 def lower_median(values: list[int]) -> int | None:

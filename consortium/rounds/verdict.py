@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from consortium.rounds import score
 from consortium.rounds.aggregation import weighted_mean
 from consortium.rounds.checks import Examined, RoundContext
+from consortium.rounds.checks.harm import is_harmful
 from consortium.rounds.shapley import EXACT_LIMIT, shapley_values
 from ledger.content import Weights
 from ledger.records import ACCEPTED, Finding, Job, NoisedScores
@@ -124,7 +125,7 @@ def findings(
                 institution=name,
                 code=examined[name].code,
                 score=None if auroc is None else score.banded_score(auroc),
-                harmful=None if auroc is None else score.is_harmful(auroc, current, drop),
+                harmful=None if auroc is None else is_harmful(auroc, current, drop),
                 shapley=(
                     score.banded_shapley(validator.difference_with_noise(contributions[name]))
                     if judged and contributions is not None

@@ -21,7 +21,7 @@ from rounds_examples import (
 
 from consortium import weights as weight_forms
 from consortium.rounds.checks import RoundContext, examine, round_alpha, step_cap
-from consortium.rounds.near_copy import EarlierStep
+from consortium.rounds.checks.near_copy import EarlierStep
 from consortium.rounds.replay import steps_of
 from ledger.content import model_hash
 from ledger.keys import Role

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounds_examples import make_example_job, names
 
-from consortium.rounds import near_copy
-from consortium.rounds.near_copy import (
+from consortium.rounds.checks import near_copy
+from consortium.rounds.checks.near_copy import (
     EarlierStep,
     _copies_earlier,
     correlation,

@@ -29,8 +29,8 @@ from rounds_examples import (
 from consortium.contract import check_job, initial_model
 from consortium.errors import ConsortiumError, JobInvalid, RoundInvalid
 from consortium.rounds.checks import Reveal, RoundContext, examine
+from consortium.rounds.checks.near_copy import EarlierStep
 from consortium.rounds.commitment import closed_set_digest
-from consortium.rounds.near_copy import EarlierStep
 from consortium.rounds.progress import next_place, rounds_done
 from consortium.rounds.replay import check_block, check_record, round_context
 from consortium.rounds.result import RoundRecords, derive_result

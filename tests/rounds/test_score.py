@@ -50,12 +50,6 @@ def test_a_shapley_value_is_banded_and_within_what_a_record_holds(value: float) 
     assert abs(banded - value * 10_000) <= 12.5 + 1e-6
 
 
-def test_harmful_is_a_drop_beyond_the_tolerance() -> None:
-    assert not score.is_harmful(0.75, 0.90, 1501)
-    assert score.is_harmful(0.74, 0.90, 1500)
-    assert not score.is_harmful(0.95, 0.90, 0)
-
-
 @pytest.mark.parametrize(
     ("values", "median"),
     [([], None), ([7], 7), ([1, 9], 1), ([9, 1, 5], 5), ([1, 2, 3, 4], 2), ([5, 1, 4, 2, 3], 3)],
