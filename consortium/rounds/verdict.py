@@ -93,9 +93,13 @@ def score_terms(job: Job, institution: str) -> PrivacyTerms | None:
 
 
 def findings(
-    context: RoundContext, examined: Mapping[str, Examined], validator: Validator, own: str
-) -> tuple[Finding, ...]:
-    """This validator's findings on all examined reveals, by institution."""
+    context: RoundContext, examined: Mapping[str, Examined], validator: Validator, own: str,
+    *, contributions: bool = True,
+) -> tuple[Finding, ...]:  # fmt: skip
+    """This validator's findings on all examined reveals, by institution.
+
+    Without ``contributions`` they hold no Shapley values, which take nearly all of the time.
+    """
     passed = {
         name: e.weights
         for name, e in examined.items()
@@ -108,7 +112,7 @@ def findings(
             for name in sorted(examined)
         )  # fmt: skip
     exact = validator.auroc(context.model)
-    contributions = _contributions(context, passed, validator, exact)
+    shares = _contributions(context, passed, validator, exact) if contributions else None
     current = validator.with_noise(exact)
     found = []
     for name in sorted(examined):
@@ -127,8 +131,8 @@ def findings(
                 score=None if auroc is None else score.banded_score(auroc),
                 harmful=None if auroc is None else is_harmful(auroc, current, drop),
                 shapley=(
-                    score.banded_shapley(validator.difference_with_noise(contributions[name]))
-                    if judged and contributions is not None
+                    score.banded_shapley(validator.difference_with_noise(shares[name]))
+                    if judged and shares is not None
                     else None
                 ),
             )
