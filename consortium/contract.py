@@ -14,6 +14,7 @@ from consortium import weights as weight_forms
 from consortium.errors import JobInvalid
 from consortium.rounds.aggregation import average_from
 from consortium.rounds.checks import privacy_terms
+from consortium.rounds.committee import committee_size
 from consortium.rounds.verdict import score_terms
 from consortium.tasks.errors import TaskUnknown
 from ledger.content import Weights, model_hash
@@ -97,6 +98,7 @@ def make_job(ledger: str, name: str, order: JobOrder, declared_patients: Mapping
         ),
         thresholds=Thresholds(false_alarm=FALSE_ALARM, drop=task.harm_tolerance),
         scores=order.scores,
+        committee=committee_size(len(declared_patients)),
         durations=order.durations,
     )
 
@@ -147,6 +149,8 @@ def check_job(job: Job, members: Mapping[str, MemberForm]) -> None:
         raise _invalid("its thresholds are not the task's")
     if max(job.durations.model_dump().values()) > LONGEST_PHASE_S:
         raise _invalid("one of its phases waits longer than seven days")
+    if job.committee != committee_size(len(names)):
+        raise _invalid("its committee is not of the size that its participants need")
     if job.average_from != average_from(job.rounds):
         raise _invalid("its rule for the released model is not the task's")
     largest = max(participant.weight for participant in job.participants)

@@ -62,6 +62,10 @@ class PhaseOutOfOrder(AgentError):
     """A phase was asked for before the one that it needs."""
 
 
+class NotOnCommittee(AgentError):
+    """A verdict was asked of a hospital that is not on the round's committee."""
+
+
 class MemberStopped(AgentError):
     """This hospital's cosign key signed what its state does not know: it must be rotated."""
 

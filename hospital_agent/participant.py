@@ -17,6 +17,7 @@ from consortium.errors import ConsortiumError
 from consortium.phases import Phase, Reply, Request
 from consortium.rounds.checks import Reveal, RoundContext, examine, privacy_terms, round_alpha
 from consortium.rounds.commitment import closed_set_digest, commitment_hash, revealed_set_digest
+from consortium.rounds.committee import committee
 from consortium.rounds.progress import next_place
 from consortium.rounds.replay import check_record, is_update_of, round_context
 from consortium.rounds.verdict import Validator, findings, release_noise, score_terms
@@ -28,6 +29,7 @@ from hospital_agent.errors import (
     BaseUnknown,
     JobUnknown,
     MemberStopped,
+    NotOnCommittee,
     OwnCommitmentMissing,
     PhaseOutOfOrder,
     PolicyRefused,
@@ -310,6 +312,12 @@ class Participant:
         if closed_set_digest(commitments) != signed[0] or len(proofs) != len(request.content):
             raise SetSignedAlready(
                 "the commitments are not the set that was closed", "verify that set"
+            )
+        judges = committee(context, [e.record for e in proofs if isinstance(e.record, Proof)])
+        if self.folder.institution not in judges:
+            raise NotOnCommittee(
+                "this hospital is not on the committee that gives this round's verdicts",
+                "ask those who are",
             )
         given = self.memory.signed(place, "verdict")
         if given is not None:

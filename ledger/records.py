@@ -320,7 +320,10 @@ class Durations(_Form):
 
 
 class Job(LedgerRecord):
-    """A job's contract. Signed by the coordinator."""
+    """A job's contract. Signed by the coordinator.
+
+    ``committee``: how many institutions' verdicts count in each round (`rounds.committee`).
+    """
 
     type: Literal["job"]
     author: Literal["coordinator"]
@@ -336,6 +339,7 @@ class Job(LedgerRecord):
     ]
     thresholds: Thresholds
     scores: Annotated[BandedScores | NoisedScores, Field(discriminator="kind")]
+    committee: Positive
     durations: Durations
 
 

@@ -32,6 +32,7 @@ from consortium.errors import Interrupted, JobPaused, RoundInvalid
 from consortium.phases import Phase, Reply, Request
 from consortium.rounds.checks import Reveal, RoundContext, examine
 from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
+from consortium.rounds.committee import committee
 from consortium.rounds.progress import next_place, rounds_done
 from consortium.rounds.replay import (
     check_block,
@@ -268,11 +269,13 @@ class ProofOfLearning(Strategy):
         records = self._now.records
         if phase is Phase.TRAIN:
             return frozenset(p.institution for p in self._job.participants)
-        before = {
-            Phase.CLOSE: records.commitments, Phase.REVEAL: records.closes,
-            Phase.VERIFY: records.closes,
-        }[phase]  # fmt: skip
-        return frozenset(entry.record.author for entry in before)
+        before = records.commitments if phase is Phase.CLOSE else records.closes
+        asked = frozenset(entry.record.author for entry in before)
+        return asked & self._judges() if phase is Phase.VERIFY else asked
+
+    def _judges(self) -> frozenset[str]:
+        proofs = [e.record for e in self._now.records.proofs if isinstance(e.record, Proof)]
+        return committee(self._now.context, proofs)
 
     def _sent(self) -> None:
         if self._presence is not None:  # a simulation's nodes are called
@@ -351,9 +354,11 @@ class ProofOfLearning(Strategy):
             len(reply.content) == 1 and is_update_of(record, reply.content[0], now.context.model)
         ):
             raise RoundInvalid("the update is not the one that the proof names", "send that one")
-        seen = revealed_set_digest(now.records.proofs)
-        if isinstance(record, Verdict) and record.reveals != seen:
-            raise RoundInvalid("a verdict on other reveals", "verify what this round revealed")
+        if isinstance(record, Verdict):
+            if record.reveals != revealed_set_digest(now.records.proofs):
+                raise RoundInvalid("a verdict on other reveals", "verify what this round revealed")
+            if record.author not in self._judges():
+                raise RoundInvalid("a verdict by who is not on the committee", "leave it out")
 
     def _finish(self) -> Result:
         now, job = self._now, self._job.job

@@ -45,6 +45,7 @@ from consortium.rounds.checks import (
     privacy_terms,
 )
 from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
+from consortium.rounds.committee import committee
 from consortium.rounds.replay import steps_of
 from consortium.rounds.result import RoundRecords, derive_result
 from consortium.rounds.verdict import findings
@@ -276,7 +277,8 @@ class Arena:
         digest = closed_set_digest(records.commitments)
         shown = revealed_set_digest(records.proofs)
         verdicts = []
-        for name in sorted(self.hospitals):
+        proofs = [e.record for e in records.proofs if isinstance(e.record, Proof)]
+        for name in sorted(committee(context, proofs)):
             honest = findings(
                 context, examined, self._validators[name], name,
                 contributions=self._contributions,

@@ -26,6 +26,7 @@ from consortium.rounds.checks import (
 )
 from consortium.rounds.checks.near_copy import EarlierStep
 from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
+from consortium.rounds.committee import committee
 from consortium.rounds.evaluation import check_evaluation
 from consortium.rounds.progress import next_place, rounds_done
 from consortium.rounds.result import (
@@ -338,7 +339,10 @@ def _check_records(context: RoundContext, records: RoundRecords) -> None:
     if not {entry.record.author for entry in records.proofs} <= closed <= committed:
         raise _invalid("an institution went on without a commitment, or without closing")
     seen = revealed_set_digest(records.proofs)
+    judges = committee(context, [e.record for e in records.proofs if isinstance(e.record, Proof)])
     for entry in records.verdicts:
+        if entry.record.author not in judges:
+            raise _invalid(f"{entry.record.author} is not on the round's committee")
         if isinstance(entry.record, Verdict) and entry.record.reveals != seen:
             raise _invalid(f"{entry.record.author} verified another set of reveals")
     if records.proofs and len(closed) < quorum(len(context.members)):

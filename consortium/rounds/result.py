@@ -19,11 +19,12 @@ from consortium.rounds.aggregation import weighted_mean
 from consortium.rounds.checks import Examined, RoundContext
 from consortium.rounds.checks.harm import held_harmful
 from consortium.rounds.commitment import closed_set_digest
+from consortium.rounds.committee import committee, liars_borne, votes_needed
 from consortium.rounds.rewards import round_credits
 from consortium.rounds.score import lower_median
 from ledger.content import Weights, model_hash
 from ledger.entry import Entry
-from ledger.quorum import faulty, quorum
+from ledger.quorum import quorum
 from ledger.records import (
     ACCEPTED,
     Absence,
@@ -92,8 +93,15 @@ def derive_result(
         policy: how credits are split.
         history: the job's earlier results, oldest first.
     """
-    verdicts = [v.record for v in records.verdicts if isinstance(v.record, Verdict)]
+    proofs = [p.record for p in records.proofs if isinstance(p.record, Proof)]
+    judges = committee(context, proofs)
+    verdicts = [
+        v.record
+        for v in records.verdicts
+        if isinstance(v.record, Verdict) and v.record.author in judges
+    ]
     needed = quorum(len(context.members))
+    votes, liars = votes_needed(context), liars_borne(context)
     shapley: dict[str, int | None] = {}
     scores: dict[str, int | None] = {}
     codes: dict[str, str] = {}
@@ -103,7 +111,7 @@ def derive_result(
             if finding.institution in said:
                 said[finding.institution].append((verdict.author, finding))
     for name, found in said.items():
-        codes[name] = _code([f for _, f in found], needed, faulty(len(context.members)))
+        codes[name] = _code([f for _, f in found], votes, liars)
         others = [finding for author, finding in found if author != name]
         if codes[name] == ACCEPTED and held_harmful(others):
             codes[name] = HARMFUL
@@ -127,7 +135,7 @@ def derive_result(
         policy,
         averages={} if void else averages,
         verdicts=[author for author in complete if author not in rejected],
-        participants=len(context.job.participants),
+        validators=min(context.job.committee, len(context.job.participants)),
         learner=learner,
     )
     result = Result(
@@ -156,7 +164,7 @@ def derive_result(
             for name, code in codes.items()
         ),
         fees=tuple(Payment(institution=n, credits=c) for n, c in credits.fees.items()),
-        absent=_absent(context, records),
+        absent=_absent(context, records, judges),
         learner=None if void else learner,
         bonus=credits.bonus,
         minted=credits.minted,
@@ -201,7 +209,9 @@ def _learner(
     return min(scored)[2] if scored else None
 
 
-def _absent(context: RoundContext, records: RoundRecords) -> tuple[Absence, ...]:
+def _absent(
+    context: RoundContext, records: RoundRecords, judges: frozenset[str]
+) -> tuple[Absence, ...]:
     """Who did not answer a phase that was asked: none is, once too few answered the one before."""
     refused = {r.record.author: r.record.code for r in records.refusals
                if isinstance(r.record, Refusal)}  # fmt: skip
@@ -217,7 +227,8 @@ def _absent(context: RoundContext, records: RoundRecords) -> tuple[Absence, ...]
     for participant in context.job.participants:
         name = participant.institution
         for phase, entries in phases:
-            if name not in {entry.record.author for entry in entries}:
+            asked = phase != "verify" or name in judges
+            if asked and name not in {entry.record.author for entry in entries}:
                 code = refused.get(name, "NoAnswer")
                 absent.append(
                     Absence.model_validate({"institution": name, "phase": phase, "code": code})

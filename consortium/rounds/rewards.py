@@ -32,7 +32,7 @@ def round_credits(
     *,
     averages: Mapping[str, int],
     verdicts: Sequence[str],
-    participants: int,
+    validators: int,
     learner: str | None,
 ) -> Credits:
     """Splits one round's pool.
@@ -41,12 +41,12 @@ def round_credits(
         policy: the pool and its parts.
         averages: for each accepted proof, its Shapley values summed over the window.
         verdicts: who is paid for a verdict (rejected proofs' owners are not among them).
-        participants: how many institutions the job has; a fee does not grow when others fail.
+        validators: how many give verdicts; a fee does not grow when others fail.
         learner: the accepted proof that earns the bonus.
     """
     if not averages:
         return Credits({}, {}, 0)
-    fee = policy.verdicts // participants
+    fee = policy.verdicts // validators
     fees = dict.fromkeys(sorted(verdicts), fee)
     bonus = policy.learner_bonus if learner is not None else 0
     left = policy.pool - sum(fees.values()) - bonus

@@ -42,6 +42,7 @@ BODIES: list[dict[str, Any]] = [
         "initial_model": D, "average_from": 6,
         "participants": [{"institution": "hospital-1", "weight": 130, "terms": TERMS}],
         "thresholds": {"false_alarm": "0.0001", "drop": 1500}, "scores": {"kind": "banded"},
+        "committee": 4,
         "durations": {"train": 600, "close": 60, "reveal": 120, "verify": 600},
     },
     {**PLACE, "type": "commitment", "base": D, "model": D, "commitment": D},

@@ -12,6 +12,7 @@ from consortium import weights as weight_forms
 from consortium.contract import JobOrder, make_job, task_groups
 from consortium.rounds.checks import Reveal, RoundContext, privacy_terms, round_alpha
 from consortium.rounds.commitment import closed_set_digest, commitment_hash, revealed_set_digest
+from consortium.rounds.committee import committee
 from consortium.rounds.result import RoundRecords
 from ledger.content import Weights, digest, model_hash
 from ledger.entry import Entry, sign_record
@@ -237,7 +238,7 @@ def close(context: RoundContext, author: str, set_digest: str) -> Entry:
 
 
 def all_records(context: RoundContext, revealed: Revealed) -> RoundRecords:
-    """What four honest hospitals sign."""
+    """What honest hospitals sign."""
     everybody = [p.institution for p in context.job.participants]
     proofs = tuple(revealed.reveals[name].proof for name in sorted(revealed.reveals))
     shown = sorted(revealed.reveals)
@@ -247,7 +248,7 @@ def all_records(context: RoundContext, revealed: Revealed) -> RoundRecords:
         proofs=proofs,
         verdicts=tuple(
             verdict(context, name, revealed.digest, honest_findings(name, shown), proofs)
-            for name in everybody
+            for name in sorted(committee(context, [p.record for p in proofs]))
         ),
     )
 

@@ -23,7 +23,7 @@ def test_a_round_mints_its_pool_and_nobody_pays(
 ) -> None:
     learner = min(averages) if learned else None
     credits = round_credits(
-        policy, averages=averages, verdicts=sorted(verdicts), participants=12, learner=learner
+        policy, averages=averages, verdicts=sorted(verdicts), validators=12, learner=learner
     )
     assert credits.minted == policy.pool
     assert min([*credits.learning.values(), *credits.fees.values(), credits.bonus]) >= 0
@@ -37,7 +37,7 @@ def test_a_round_without_an_accepted_proof_mints_nothing(
     policy: CreditPolicy, verdicts: set[str]
 ) -> None:
     credits = round_credits(
-        policy, averages={}, verdicts=sorted(verdicts), participants=12, learner=None
+        policy, averages={}, verdicts=sorted(verdicts), validators=12, learner=None
     )
     assert (credits.minted, credits.fees, credits.learning) == (0, {}, {})
 
@@ -81,7 +81,7 @@ def test_known_splits(total: int, shares: dict[str, int], parts: dict[str, int])
 def test_a_forfeited_fee_goes_to_those_who_learned() -> None:
     policy = CreditPolicy(pool=1000, verdicts=200, learner_bonus=100, window=5)
     credits = round_credits(
-        policy, averages={"a": 1}, verdicts=["a", "b", "c"], participants=4, learner="a"
+        policy, averages={"a": 1}, verdicts=["a", "b", "c"], validators=4, learner="a"
     )
     assert credits.fees == {"a": 50, "b": 50, "c": 50}
     assert credits.learning == {"a": 750}

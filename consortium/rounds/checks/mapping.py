@@ -1,5 +1,7 @@
 """Check 3: the mapping was drawn with the institution's own key, for this very round."""
 
+from functools import lru_cache
+
 from consortium.rounds.checks.context import Failed, RoundContext
 from ledger.content import model_hash
 from ledger.keys import Role
@@ -24,9 +26,27 @@ def check_mapping(context: RoundContext, name: str, proof: Proof) -> SecureMappi
     Raises:
         Failed: ``VrfProofInvalid``.
     """
-    public = context.members[name].key(Role.VRF).public
+    return SecureMapping.derive(mapping_draw(context, name, proof), context.groups)
+
+
+def mapping_draw(context: RoundContext, name: str, proof: Proof) -> bytes:
+    """The VRF output that the institution's mapping is drawn from, 64 bytes.
+
+    Raises:
+        Failed: ``VrfProofInvalid``.
+    """
+    member = context.members.get(name)
+    if member is None:
+        raise Failed("VrfProofInvalid")
     try:
-        beta = verify_vrf(public, round_alpha(context, name), bytes.fromhex(proof.vrf_proof))
+        return _verified(
+            member.key(Role.VRF).public, round_alpha(context, name), bytes.fromhex(proof.vrf_proof)
+        )
     except SmlError:
         raise Failed("VrfProofInvalid") from None
-    return SecureMapping.derive(beta, context.groups)
+
+
+@lru_cache(maxsize=4096)
+def _verified(public: bytes, alpha: bytes, proof: bytes) -> bytes:
+    """A round's proofs are looked at more than once, by whoever draws a committee, for one."""
+    return verify_vrf(public, alpha, proof)
