@@ -5,28 +5,26 @@ Rules that hold here:
 - one convention for every axis: `Q[i, perm[i]] = signs[i]`, hence
   `(Q x)[i] = signs[i] * x[perm[i]]`, along whichever axis of a tensor is acted on;
 - a sign is a flip of the IEEE 754 sign bit, not a multiplication: +0.0 becomes -0.0 and returns as
-  +0.0, infinities, NaNs and subnormals return with the bits they had. So map and un-map are
-  inverse to the bit, and the un-mapped model has the same hash at every validator (tested on the
-  CPU, where states are mapped);
+  +0.0, infinities, NaNs and subnormals return with the bits they had (but for NaNs in half
+  precision, whose payload torch does not keep). So map and un-map are inverse to the bit, and the
+  un-mapped model has the same hash at every validator (tested on the CPU, where states are mapped);
 - the draw is a function of `beta`, the group's name and its size, and of nothing else.
 
-The draw, version 1, so that another implementation gets the same bits. The seed for a purpose is
-the ASCII text `medpole/sml/signed-permutation/v1`, the purpose, the group's name and its size in
-decimal, each ended by a newline, then the 64 bytes of beta. Its stream is SHAKE-256 of the seed
-(FIPS 202), read from the start.
+The draw, version 1, so that another implementation gets the same bits. Seeds and streams are those
+of `sml.stream`, the domain is `medpole/sml/signed-permutation/v1`.
 
-- Purpose `permutation`: words are the stream's successive 8 bytes, big-endian. Start from
-  perm = 0, 1, ..., size - 1. For i from size - 1 down to 1: take words until one is below
-  2^64 - (2^64 mod (i + 1)); j is that word mod (i + 1); swap perm[i] and perm[j] (Fisher-Yates as
-  in Durstenfeld's Algorithm 235; the rejection makes each j exactly as likely as every other).
+- Purpose `permutation`: start from perm = 0, 1, ..., size - 1. For i from size - 1 down to 1: take
+  words until one is below 2^64 - (2^64 mod (i + 1)); j is that word mod (i + 1); swap perm[i] and
+  perm[j] (Fisher-Yates as in Durstenfeld's Algorithm 235; the rejection makes each j exactly as
+  likely as every other).
 - Purpose `signs`, if the group is signed: sign i is -1 where bit i mod 8 of the stream's byte
   i // 8 is set, bit 0 being the least significant; otherwise every sign is +1.
 """
 
 import hashlib
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -35,10 +33,10 @@ import torch
 from torch import Tensor
 
 from sml.errors import MappingInvalid
-from sml.vrf import BETA_BYTES
+from sml.stream import seed, words
+from sml.values import Values, check_axis, is_floating
 
 DOMAIN: Final = "medpole/sml/signed-permutation/v1"
-GROUP_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _WORDS: Final = 2**64
 
 
@@ -64,8 +62,8 @@ class SignedPermutation:
         if (
             perm.ndim != 1
             or perm.shape != signs.shape
-            or not np.array_equal(np.sort(perm), np.arange(perm.size))
-            or not np.all(np.abs(signs) == 1)
+            or sorted(perm.tolist()) != list(range(perm.size))
+            or not {-1, 1}.issuperset(signs.tolist())
         ):
             raise MappingInvalid(
                 "These arrays are no signed permutation.",
@@ -89,20 +87,11 @@ class SignedPermutation:
         Raises:
             MappingInvalid: `beta` is not 64 bytes, or name or size is not a group's.
         """
-        if len(beta) != BETA_BYTES:
-            raise MappingInvalid(
-                f"The VRF output has {len(beta)} bytes, not {BETA_BYTES}.",
-                "Pass what `sml.vrf.verify` or `sml.vrf.proof_to_hash` returned.",
-            )
-        if GROUP_NAME.fullmatch(name) is None or size < 1:
-            raise MappingInvalid(
-                f"No group is called {name!r} and has {size} coordinates.",
-                "Use letters, digits, dot, dash and underscore, and a size of at least 1.",
-            )
-        perm = _shuffle(size, _words(_seed("permutation", name, size, beta), size))
+        perm = _shuffle(size, words(seed(DOMAIN, "permutation", name, size, beta), size))
         signs = np.ones(size, dtype=np.int8)
         if signed:
-            stream = hashlib.shake_256(_seed("signs", name, size, beta)).digest((size + 7) // 8)
+            of_signs = seed(DOMAIN, "signs", name, size, beta)
+            stream = hashlib.shake_256(of_signs).digest((size + 7) // 8)
             bits = np.unpackbits(np.frombuffer(stream, np.uint8), count=size, bitorder="little")
             signs[bits == 1] = -1
         return cls(np.array(perm, dtype=np.int64), signs)
@@ -112,7 +101,7 @@ class SignedPermutation:
         """Number of coordinates."""
         return int(self.perm.size)
 
-    @property
+    @cached_property
     def inverse(self) -> "SignedPermutation":
         """Qᵀ, which undoes Q."""
         back = np.argsort(self.perm)
@@ -125,51 +114,41 @@ class SignedPermutation:
         matrix[np.arange(self.size), self.perm] = self.signs
         return matrix
 
-    def apply(self, tensor: Tensor, axis: int) -> Tensor:
-        """Act with Q along one axis of a tensor.
+    def apply(self, values: Values, axis: int) -> Values:
+        """Act with Q along one axis of a tensor or array.
 
         Args:
-            tensor: any shape with `size` entries along `axis`; floating point where a sign is -1.
+            values: any shape with `size` entries along `axis`; floating point where a sign is -1.
             axis: the axis to act on, counted from the front or, if negative, from the back.
 
         Returns:
-            A new tensor of the same shape, dtype and device. Gradients pass through.
+            A new tensor or array of the same shape, dtype and device. Gradients pass through.
 
         Raises:
             MappingInvalid: the axis or the dtype does not fit.
         """
-        if not -tensor.ndim <= axis < tensor.ndim or tensor.shape[axis] != self.size:
+        check_axis(values, axis, self.size)
+        if self._signed and not is_floating(values):
             raise MappingInvalid(
-                f"A tensor of shape {tuple(tensor.shape)} has no {self.size} entries along axis "
-                f"{axis}.",
-                "Map the very tensors that the mapping's groups were made for.",
-            )
-        taken = tensor.index_select(axis, torch.tensor(self.perm, device=tensor.device))
-        if np.all(self.signs == 1):
-            return taken
-        if not tensor.is_floating_point():
-            raise MappingInvalid(
-                f"A signed group cannot act on a tensor of {tensor.dtype}.",
+                f"A signed group cannot act on {values.dtype}.",
                 "Use floating point, or an unsigned group.",
             )
-        shape = [1] * tensor.ndim
+        shape = [1] * values.ndim
         shape[axis] = self.size
-        flipped = torch.tensor(self.signs < 0, device=tensor.device).reshape(shape)
-        return torch.where(flipped, -taken, taken)
+        if isinstance(values, Tensor):
+            taken = values.index_select(axis, torch.tensor(self.perm, device=values.device))
+            if not self._signed:
+                return taken
+            flipped = torch.tensor(self.signs < 0, device=values.device)
+            return torch.where(flipped.reshape(shape), -taken, taken)
+        array = values.take(self.perm, axis)
+        if self._signed:
+            np.negative(array, out=array, where=(self.signs < 0).reshape(shape))
+        return array
 
-
-def _seed(purpose: str, name: str, size: int, beta: bytes) -> bytes:
-    return f"{DOMAIN}\n{purpose}\n{name}\n{size}\n".encode("ascii") + beta
-
-
-def _words(seed: bytes, expected: int) -> Iterator[int]:
-    """The stream's words without end; `expected` only sets how many are squeezed at first."""
-    stream = hashlib.shake_256(seed)
-    done, length = 0, 8 * max(expected, 1)
-    while True:
-        # A longer output of an XOF begins with the shorter one.
-        yield from np.frombuffer(stream.digest(length), dtype=">u8")[done // 8 :].tolist()
-        done, length = length, 2 * length
+    @cached_property
+    def _signed(self) -> bool:
+        return -1 in self.signs.tolist()
 
 
 def _shuffle(size: int, words: Iterable[int]) -> list[int]:
