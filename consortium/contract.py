@@ -8,6 +8,7 @@ noise gives the promised epsilon. Whether the hospital wants to spend that is fo
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 
 from consortium import tasks
 from consortium import weights as weight_forms
@@ -32,6 +33,7 @@ from ledger.records import (
 from privacy.accounting import check_claim
 from privacy.contract import PrivacyTerms
 from privacy.errors import PrivacyError
+from sml.errors import MappingInvalid
 from sml.mapping import MappingGroup, groups_for
 
 FALSE_ALARM = "0.0001"
@@ -123,7 +125,13 @@ def initial_model(task: str, seed: int) -> Weights:
 
 def task_groups(job: Job) -> tuple[MappingGroup, ...]:
     """The axes of the job's model that the secure mapping permutes."""
-    return groups_for(tasks.get(job.task).model(job.seed))
+    return _groups(job.task, job.seed)
+
+
+# Found on a model that is built for nothing else, and asked for in every phase of a round.
+@lru_cache(maxsize=32)
+def _groups(task: str, seed: int) -> tuple[MappingGroup, ...]:
+    return groups_for(tasks.get(task).model(seed))
 
 
 def check_job(job: Job, members: Mapping[str, MemberForm]) -> None:
@@ -145,6 +153,8 @@ def check_job(job: Job, members: Mapping[str, MemberForm]) -> None:
         raise _invalid("its task is not the one installed here")
     if job.initial_model != model_hash(initial_model(job.task, job.seed)):
         raise _invalid("its initial model is not the task's")
+    if not _mapped_exactly(job):
+        raise _invalid("its model has no mapping that is exact to the bit")
     if job.thresholds != Thresholds(false_alarm=FALSE_ALARM, drop=task.harm_tolerance):
         raise _invalid("its thresholds are not the task's")
     if max(job.durations.model_dump().values()) > LONGEST_PHASE_S:
@@ -172,6 +182,13 @@ def check_job(job: Job, members: Mapping[str, MemberForm]) -> None:
             score_terms(job, participant.institution)
         except PrivacyError as error:
             raise _invalid(f"the terms of {participant.institution}: {error.what}") from None
+
+
+def _mapped_exactly(job: Job) -> bool:
+    try:
+        return all(group.exact for group in task_groups(job))
+    except MappingInvalid:
+        return False
 
 
 def _invalid(what: str) -> JobInvalid:

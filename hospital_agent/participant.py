@@ -42,7 +42,7 @@ from hospital_agent.policy import Policy, asked
 from hospital_agent.rounds import Place, RoundMemory, Trained
 from hospital_agent.view import ReplicaView
 from ledger.chain import Chain, check_quorum
-from ledger.content import Weights, model_hash
+from ledger.content import Weights
 from ledger.entry import Entry, sign_record
 from ledger.errors import LedgerError
 from ledger.keys import Role
@@ -56,7 +56,7 @@ from privacy.errors import PrivacyError
 from privacy.noise import SecureNoise
 from privacy.training import train
 from sml.mapping import SecureMapping
-from sml.vrf import proof_to_hash, prove
+from sml.vrf import evaluate
 
 log = logging.getLogger("medpole.participant")
 
@@ -169,19 +169,19 @@ class Participant:
             raise JobUnknown("this hospital has no part in the job", "name it in the job")
         terms = privacy_terms(participant)
         cohort = self.reserve(job, terms)
-        vrf_proof = prove(
+        beta, vrf_proof = evaluate(
             self.folder.keys[Role.VRF].seed, round_alpha(context, self.folder.institution)
         )
-        mapping = SecureMapping.derive(proof_to_hash(vrf_proof), context.groups)
+        mapping = SecureMapping.derive(beta, context.groups)
         mapped = self.mapped_update(cohort, job, context, terms, mapping)
         update = self.folder.content.put(weight_forms.to_bytes(mapped))
         salt = os.urandom(32)
         record = Commitment(
             v=1, type="commitment", ledger=context.ledger, author=self.folder.institution,
             job=job.job, round=context.round, attempt=context.attempt, base=context.base,
-            model=model_hash(context.model),
+            model=context.model_hash,
             commitment=commitment_hash(
-                update=update, vrf_proof=vrf_proof, salt=salt, model=model_hash(context.model),
+                update=update, vrf_proof=vrf_proof, salt=salt, model=context.model_hash,
                 institution=self.folder.institution, job=job.job, round=context.round,
                 attempt=context.attempt,
             ),
@@ -222,7 +222,7 @@ class Participant:
         """Trains the mapped model on mapped inputs, with noise."""
         task = tasks.get(job.task)
         model = task.model(job.seed)
-        model.load_state_dict(mapping.map_state(weight_forms.to_torch(context.model)))
+        model.load_state_dict(weight_forms.to_torch(mapping.map_state(context.model)))
         x, y = cohort.tensors("train")
         train(model, task.loss, mapping.map_inputs(x), y, terms, SecureNoise())
         return weight_forms.of_module(model)

@@ -18,6 +18,7 @@ from sml.errors import MappingInvalid
 
 DOMAIN: Final = "medpole/sml/alpha/v1"
 _FIELD: Final = re.compile(r"[\x21-\x7e]+")
+_LINES: Final = re.compile(r"([\x21-\x7e]+\n){7}")
 
 
 def alpha(
@@ -58,10 +59,12 @@ def alpha(
         "institution": institution,
         "model_hash": model_hash,
     }
-    for name, value in fields.items():
-        if _FIELD.fullmatch(value) is None:
-            raise MappingInvalid(
-                f"The field {name} is empty or holds a space, a control or a non-ASCII character.",
-                "Use an id or a hexadecimal hash: visible ASCII only.",
-            )
-    return "".join(f"{line}\n" for line in (DOMAIN, *fields.values())).encode("ascii")
+    text = "\n".join((DOMAIN, *fields.values(), ""))
+    # A newline within a field would make an eighth line.
+    if _LINES.fullmatch(text) is None:
+        name = next(name for name, value in fields.items() if _FIELD.fullmatch(value) is None)
+        raise MappingInvalid(
+            f"The field {name} is empty or holds a space, a control or a non-ASCII character.",
+            "Use an id or a hexadecimal hash: visible ASCII only.",
+        )
+    return text.encode("ascii")

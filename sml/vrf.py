@@ -25,6 +25,8 @@ Rules that hold here:
 
 import hashlib
 import secrets
+from functools import lru_cache
+from threading import Lock
 from typing import Final
 
 from nacl.bindings import (
@@ -55,6 +57,30 @@ _ZERO: Final = bytes(32)
 _IDENTITY: Final = b"\x01" + bytes(31)
 
 
+class _Known:
+    """The newest proofs that hold, with their outputs.
+
+    A member needs each proof of a round twice, for its verdict and before it co-signs, and its own
+    it has made itself. Refusals are not kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock = most, Lock()
+        self._outputs: dict[tuple[bytes, bytes, bytes], bytes] = {}
+
+    def get(self, key: tuple[bytes, bytes, bytes]) -> bytes | None:
+        return self._outputs.get(key)
+
+    def keep(self, key: tuple[bytes, bytes, bytes], beta: bytes) -> None:
+        with self._lock:
+            self._outputs[key] = beta
+            if len(self._outputs) > self._most:
+                del self._outputs[next(iter(self._outputs))]
+
+
+_KNOWN: Final = _Known(256)
+
+
 def generate_secret() -> bytes:
     """Draw a secret key: 32 bytes of the operating system's randomness."""
     return secrets.token_bytes(SECRET_BYTES)
@@ -82,14 +108,26 @@ def prove(secret: bytes, alpha: bytes) -> bytes:
     Raises:
         VrfKeyInvalid: `secret` is not 32 bytes.
     """
-    x, nonce_key = _expand(secret)
-    public = _multiply_base(x)
-    h = _encode_to_curve(public, alpha)
-    gamma = _multiply(x, h)
-    k = _nonce(nonce_key, h)
-    c = _challenge(public, h, gamma, _multiply_base(k), _multiply(k, h))
-    s = crypto_core_ed25519_scalar_add(k, crypto_core_ed25519_scalar_mul(_widen(c), x))
-    return gamma + c + s
+    return _prove(secret, alpha)[1]
+
+
+def evaluate(secret: bytes, alpha: bytes) -> tuple[bytes, bytes]:
+    """Compute the output for `alpha`, and its proof, which this process need not verify again.
+
+    Args:
+        secret: 32 bytes.
+        alpha: the input, of any length.
+
+    Returns:
+        beta (64 bytes) and the proof (80), as `proof_to_hash` and `prove` give them.
+
+    Raises:
+        VrfKeyInvalid: `secret` is not 32 bytes.
+    """
+    public, proof = _prove(secret, alpha)
+    beta = _hash_of(proof[:32])
+    _KNOWN.keep((public, alpha, proof), beta)
+    return beta, proof
 
 
 def verify(public: bytes, alpha: bytes, proof: bytes) -> bytes:
@@ -107,7 +145,10 @@ def verify(public: bytes, alpha: bytes, proof: bytes) -> bytes:
         VrfKeyInvalid: `public` is no canonical point of the group of order q.
         VrfProofInvalid: the proof does not decode, or belongs to another key or alpha.
     """
-    if len(public) != PUBLIC_BYTES or not crypto_core_ed25519_is_valid_point(public):
+    known = _KNOWN.get((public, alpha, proof))
+    if known is not None:
+        return known
+    if not _is_key(public):
         raise VrfKeyInvalid(
             "The VRF public key is not a valid point of edwards25519.",
             "Register the key that `public_key` derives from the institution's secret.",
@@ -121,7 +162,14 @@ def verify(public: bytes, alpha: bytes, proof: bytes) -> bytes:
             "The VRF proof does not hold for this public key and this alpha.",
             "Prove again with the registered key, over the alpha of this very round.",
         )
-    return _hash_of(gamma)
+    beta = _hash_of(gamma)
+    _KNOWN.keep((public, alpha, proof), beta)
+    return beta
+
+
+@lru_cache(maxsize=256)
+def _is_key(public: bytes) -> bool:
+    return len(public) == PUBLIC_BYTES and crypto_core_ed25519_is_valid_point(public)
 
 
 def proof_to_hash(proof: bytes) -> bytes:
@@ -133,6 +181,18 @@ def proof_to_hash(proof: bytes) -> bytes:
         VrfProofInvalid: the proof does not decode.
     """
     return _hash_of(_decode(proof)[0])
+
+
+def _prove(secret: bytes, alpha: bytes) -> tuple[bytes, bytes]:
+    """The public key, and the proof."""
+    x, nonce_key = _expand(secret)
+    public = _multiply_base(x)
+    h = _encode_to_curve(public, alpha)
+    gamma = _multiply(x, h)
+    k = _nonce(nonce_key, h)
+    c = _challenge(public, h, gamma, _multiply_base(k), _multiply(k, h))
+    s = crypto_core_ed25519_scalar_add(k, crypto_core_ed25519_scalar_mul(_widen(c), x))
+    return public, gamma + c + s
 
 
 def _expand(secret: bytes) -> tuple[bytes, bytes]:

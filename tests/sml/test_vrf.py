@@ -220,14 +220,36 @@ def test_errors_carry_a_code_and_a_way_out() -> None:
     assert caught.value.resolve in str(caught.value)
 
 
+def test_what_is_evaluated_is_what_is_proved_and_need_not_be_verified(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    beta, proof = vrf.evaluate(SECRET, b"evaluated")
+    assert proof == vrf.prove(SECRET, b"evaluated")
+    monkeypatch.setattr(vrf, "_KNOWN", vrf._Known(2))
+    assert vrf.verify(PUBLIC, b"evaluated", proof) == beta
+    vrf.evaluate(SECRET, b"evaluated")
+    monkeypatch.setattr(vrf, "_challenge", None)
+    assert vrf.verify(PUBLIC, b"evaluated", proof) == beta
+    for key in ((PUBLIC, b"another", proof), (PUBLIC, b"evaluated", flipped(proof, 400))):
+        with pytest.raises(TypeError):  # not known, so computed
+            vrf.verify(*key)
+
+
+def test_only_the_newest_outputs_are_kept() -> None:
+    known = vrf._Known(2)
+    for i in range(3):
+        known.keep((b"", b"", bytes([i])), bytes([i]))
+    assert [known.get((b"", b"", bytes([i]))) for i in range(3)] == [None, b"\1", b"\2"]
+
+
 def test_speed_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     rounds = 200
     start = time.perf_counter()
-    for i in range(rounds):
-        vrf.prove(SECRET, i.to_bytes(4, "big"))
+    inputs = [i.to_bytes(4, "big") for i in range(rounds)]
+    proofs = [vrf.prove(SECRET, alpha) for alpha in inputs]
     middle = time.perf_counter()
-    for _ in range(rounds):
-        assert vrf.verify(PUBLIC, ALPHA, PROOF) == BETA
+    for alpha, proof in zip(inputs, proofs, strict=True):
+        vrf.verify(PUBLIC, alpha, proof)
     end = time.perf_counter()
     with capsys.disabled():
         print(

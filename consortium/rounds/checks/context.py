@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from consortium.rounds.checks.near_copy import EarlierStep
-from ledger.content import Weights
+from ledger.content import Weights, model_hash
 from ledger.entry import Entry
 from ledger.records import Job, MemberForm, Participant, Spend
 from sml.mapping import MappingGroup
@@ -30,6 +31,11 @@ class RoundContext:
     groups: tuple[MappingGroup, ...]
     earlier: Sequence[EarlierStep] = field(default=(), repr=False)
     spent: Mapping[str, Spend] = field(default_factory=dict)
+
+    @cached_property
+    def model_hash(self) -> str:
+        """The current global model's hash."""
+        return model_hash(self.model)
 
     def participant(self, institution: str) -> Participant | None:
         """The institution's part in the job, if it has one."""

@@ -27,7 +27,7 @@ def check_form(context: RoundContext, mapping: SecureMapping, update: bytes) -> 
         raise Failed("UpdateMalformed")
     if not all(np.isfinite(array).all() for array in mapped.values()):
         raise Failed("UpdateNotFinite")
-    return weight_forms.from_torch(mapping.unmap_state(weight_forms.to_torch(mapped)))
+    return mapping.unmap_state(mapped)
 
 
 def unmapped_step(context: RoundContext, proof: Proof, update: bytes) -> np.ndarray | None:

@@ -3,7 +3,6 @@
 from functools import lru_cache
 
 from consortium.rounds.checks.context import Failed, RoundContext
-from ledger.content import model_hash
 from ledger.keys import Role
 from ledger.records import Proof
 from sml.alpha import alpha
@@ -16,7 +15,7 @@ def round_alpha(context: RoundContext, institution: str) -> bytes:
     """What the institution's mapping is drawn from in this round."""
     return alpha(
         context.ledger, context.base, context.job.job, context.round, institution,
-        model_hash(context.model),
+        context.model_hash,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from consortium.rounds.checks.context import Failed, RoundContext
 from consortium.rounds.commitment import commitment_hash
-from ledger.content import digest, model_hash
+from ledger.content import digest
 from ledger.entry import Entry
 from ledger.records import Commitment, Proof
 
@@ -20,7 +20,7 @@ def check_opening(
         update=digest(update),
         vrf_proof=bytes.fromhex(proof.vrf_proof),
         salt=bytes.fromhex(proof.salt),
-        model=model_hash(context.model),
+        model=context.model_hash,
         institution=proof.author,
         job=context.job.job,
         round=context.round,
