@@ -10,8 +10,8 @@ private n, which the norm of an update then gives away.
 
 Layers that mix patients are refused, never rewritten: `ModuleValidator.fix` would turn BatchNorm on
 tabular input into a layer that is constant. In ghost clipping the norm and what is summed come from
-different passes, so a norm that is wrong would bound nothing: before a model is trained, one
-patient's clipped gradient is held against what autograd gives for that patient alone.
+different passes, so a norm that is wrong would bound nothing: before a model is trained, the sum
+over two patients is held against what autograd gives for each.
 """
 
 import warnings
@@ -84,7 +84,9 @@ def check_layers(model: nn.Module) -> None:
 def prepare(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) -> Summed:
     """How clipped gradients of `model`, in training mode, are summed: by ghost clipping if it can.
 
-    x: [1, ...], y: [1, ...], one patient to check the sum on. Raises UnsupportedLayer.
+    x: [n, ...], y: [n, ...], patients to check the sum on: two, if there are two, since the strides
+    of one alone tell no layout, and Opacus knows only one layout of images. Raises
+    UnsupportedLayer.
     """
     if supports_ghost(model):
         ghost = wrap_ghost(model)
@@ -97,7 +99,7 @@ def prepare(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) -> Sum
         def summed(x: Tensor, y: Tensor, clip: float, clipping: str) -> list[Tensor]:
             return clipped_sum(hooked, loss, x, y, clip, clipping)
 
-    _check_one_patient(model, summed, loss, x, y)
+    _check_sum(model, summed, loss, x, y)
     return summed
 
 
@@ -232,10 +234,10 @@ def _not_once() -> UnsupportedLayer:
     )
 
 
-def _check_one_patient(
+def _check_sum(
     model: nn.Module, summed: Summed, loss: PerPatientLoss, x: Tensor, y: Tensor
 ) -> None:
-    """Refuse a model whose clipped gradient is not the clipped gradient that autograd gives.
+    """Refuse a model whose clipped sum is not that of the gradients that autograd gives.
 
     By automatic clipping, whose factor shows a wrong norm whatever the norm is. Where the model
     draws at random itself (dropout), both are given the same draws.
@@ -244,16 +246,20 @@ def _check_one_patient(
     with torch.random.fork_rng(devices=[]):
         state = torch.random.get_rng_state()
         found = summed(x, y, 1.0, "automatic")
-        torch.random.set_rng_state(state)
-        gradient = _gradients(loss(model(x), y).sum(), parameters)
-    squared = torch.stack([part.square().sum() for part in gradient]).sum()
-    factor = clip_factors(squared[None], 1.0, "automatic")[0]
+        expected = [torch.zeros_like(parameter) for parameter in parameters]
+        for patient in range(len(x)):
+            torch.random.set_rng_state(state)
+            gradient = _gradients(loss(model(x), y)[patient], parameters)
+            squared = torch.stack([part.square().sum() for part in gradient]).sum()
+            factor = clip_factors(squared[None], 1.0, "automatic")[0]
+            for total, part in zip(expected, gradient, strict=True):
+                total += factor * part
     if not all(
-        torch.allclose(one, factor * other, rtol=1e-6, atol=1e-8)
-        for one, other in zip(found, gradient, strict=True)
+        torch.allclose(one, other, rtol=1e-6, atol=1e-8)
+        for one, other in zip(found, expected, strict=True)
     ):
         raise UnsupportedLayer(
-            "one patient's gradient, as Opacus bounds it, is not that of the loss: a layer's "
+            "a patient's gradient, as Opacus bounds it, is not that of the loss: a layer's "
             "parameters are used outside the layer, or Opacus does not know the layer well",
             "use the layers' own forward passes only, or a linear model or MLP",
         )

@@ -67,6 +67,8 @@ def train(
     _check_finite("a parameter of the global model", model.parameters())
     _check_finite("the training data", (x, y))
     working = copy.deepcopy(model).double().train()
+    for parameter in working.parameters():
+        parameter.data = parameter.data.contiguous()
     features, labels = _wide(x), _wide(y)
     _check_apart(working, loss, features[:2], labels[:2])
     gradient = clipped_gradient(working, loss, features, labels, terms)
@@ -91,7 +93,7 @@ def clipped_gradient(
         return lambda chosen: closed_form.clipped_sum(
             model, loss, x, y, clip, terms.clipping, chosen
         )
-    clipped_sum = opacus_training.prepare(model, loss, x[:1], y[:1])
+    clipped_sum = opacus_training.prepare(model, loss, x[:2], y[:2])
 
     def of_batch(chosen: Tensor | None) -> list[Tensor]:
         batch = (x, y) if chosen is None else (x[chosen], y[chosen])
@@ -140,7 +142,9 @@ def _flattened(parameters: Sequence[Tensor], runs: int) -> Tensor:
 
 
 def _wide(values: Tensor) -> Tensor:
-    return values.detach().double() if values.is_floating_point() else values.detach()
+    """In float64, and in the one layout that Opacus knows: of others it finds wrong norms."""
+    values = values.detach().contiguous()
+    return values.double() if values.is_floating_point() else values
 
 
 def _check_finite(what: str, tensors: Iterable[Tensor]) -> None:
