@@ -25,6 +25,7 @@ from rounds_examples import (
     verdict,
     with_verdict,
 )
+from torch import nn
 
 from consortium.contract import check_job, initial_model
 from consortium.errors import ConsortiumError, JobInvalid, RoundInvalid
@@ -50,6 +51,7 @@ from ledger.records import (
     Result,
     parse_record,
 )
+from sml.mapping import Kind, groups_for
 
 BASE = "3d" * 32
 POLICY = Policy(quorum="floor((n+f)/2)+1", credits=CREDITS)
@@ -189,6 +191,16 @@ def test_a_weight_above_half_is_refused(play: Play) -> None:
     job = play.view.job.model_copy(update={"participants": (changed, *others)})
     with pytest.raises(JobInvalid, match="more than half"):
         check_job(job, play.view.members)
+
+
+def test_a_model_that_is_not_mapped_to_the_bit_is_refused(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_job(play.view.job, play.view.members)
+    dense = groups_for(nn.Linear(30, 1), inputs=Kind.DENSE)
+    monkeypatch.setattr("consortium.contract.task_groups", lambda job: dense)
+    with pytest.raises(JobInvalid, match="exact to the bit"):
+        check_job(play.view.job, play.view.members)
 
 
 def test_a_coordinator_that_swaps_the_model(play: Play) -> None:
