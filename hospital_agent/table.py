@@ -110,7 +110,7 @@ class Reading:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What looks like an identifier, in any column of the source."""
-        return self._scan.findings()
+        return self._scan.findings(self._names)
 
     @cached_property
     def kept(self) -> tuple[str, ...]:
@@ -119,10 +119,7 @@ class Reading:
 
     @cached_property
     def dropped(self) -> tuple[str, ...]:
-        """The source's columns that do not stay, by names that may be shown.
-
-        Without one column of the task there was perhaps no header, so none is named.
-        """
+        """The source's columns that do not stay, by names that may be shown; see `_names`."""
         if not self.present:
             return ()
         read = self._used | {self._unit_column(name) for name in self.present}
@@ -166,8 +163,18 @@ class Reading:
         return [self._problem(name, kind, rows_in_words(count)) for kind, count in found]
 
     @cached_property
+    def _names(self) -> list[str]:
+        """What to call the source's columns: by place if none is the task's.
+
+        Then there was perhaps no header, and the first patient's values stand there.
+        """
+        if self.present:
+            return shown(self._columns)
+        return [f"column {place}" for place in range(1, len(self._columns) + 1)]
+
+    @cached_property
     def _shown(self) -> dict[str, str]:
-        return dict(zip(self._columns, shown(self._columns), strict=True))
+        return dict(zip(self._columns, self._names, strict=True))
 
     @cached_property
     def _used(self) -> set[str]:

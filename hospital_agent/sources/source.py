@@ -4,12 +4,10 @@ Every source hands over texts as they stand where they come from. What they mean
 names, units and codes, is the mapping's business (`hospital_agent.mapping`), the same for all.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from hospital_agent.errors import TableUnreadable, TooManyColumns
-from privacy.deidentification.identifiers import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +93,7 @@ def check_width(columns: int) -> None:
 
 
 def check_header(names: Sequence[str]) -> None:
-    """Checks a table's names of columns. One that looks like a patient's value is not shown.
+    """Checks a table's names of columns. None is shown: it may be a value of the first patient.
 
     Raises:
         TableUnreadable: if they are fewer than two, too many, or one is there twice.
@@ -106,8 +104,10 @@ def check_header(names: Sequence[str]) -> None:
             "the first line names fewer than two columns",
             "begin with a header, and separate columns with commas",
         )
-    counts = Counter(name for name in names if name)
-    if twice := sorted(name for name, count in counts.items() if count > 1):
-        raise TableUnreadable(
-            f"the header names {', '.join(shown(twice)[:5])} twice", "keep one of each"
-        )
+    first: dict[str, int] = {}
+    for place, name in enumerate(names, start=1):
+        if name and first.setdefault(name, place) != place:
+            raise TableUnreadable(
+                f"the header calls column {first[name]} and column {place} alike",
+                "keep one of them; if the first line is a patient's, begin with a header",
+            )

@@ -182,9 +182,9 @@ class Scan:
             found = _of_column(name, chunk.iloc[:, place], texts)
             self._counts.update({(place, kind): count for kind, count in found})
 
-    def findings(self) -> tuple[Finding, ...]:
-        """What was found so far, in the order of columns."""
-        names = shown(self._columns)
+    def findings(self, names: Sequence[str] | None = None) -> tuple[Finding, ...]:
+        """What was found so far, in the order of columns; ``names``: what to call them."""
+        names = shown(self._columns) if names is None else names
         return tuple(
             Finding(kind, names[place], rows_in_words(count))
             for (place, kind), count in sorted(self._counts.items())

@@ -244,6 +244,21 @@ def test_a_table_without_a_header_names_nobody(tmp_path: Path, frame: pd.DataFra
     assert SECRET not in done.out + done.err
 
 
+@pytest.mark.parametrize("twice", [False, True])
+def test_without_a_header_the_first_patient_is_not_shown(tmp_path: Path, twice: bool) -> None:
+    names = ["Wyrzykowski", *["Smith", "Jones"] * 6]
+    weights = ["87.65", *["70"] * 12]
+    table = pd.DataFrame({"a": names, "b": weights, "c": weights if twice else names[::-1]})
+    table.to_csv(tmp_path / "bare.csv", index=False, header=False)
+    done = call(
+        "hospital-agent", "data", "check", "--source", tmp_path / "bare.csv", "--task", TASK.name
+    )
+    assert done.code == 1
+    assert ("column 2 and column 3 alike" in done.err) is twice
+    assert ("column 1  name" in done.out) is not twice
+    assert not {"Wyrzykowski", "87.65"} & {*(done.out + done.err).replace(",", " ").split()}
+
+
 def test_everything_that_is_wrong_is_reported_and_no_value(
     tmp_path: Path, frame: pd.DataFrame
 ) -> None:
