@@ -234,13 +234,16 @@ class Reading:
         self, name: str, column: ColumnMapping, numbers: Floats, frame: pd.DataFrame
     ) -> Floats:
         to = self._target(name)
-        if column.unit is not None:
-            return conversion(name, column.unit, to, column.molar_mass).apply(numbers)
         unit_from = self._unit_column(name)
+        said = Conversion()
+        if column.unit is not None:
+            said = conversion(name, column.unit, to, column.molar_mass)
         if unit_from is None:
-            return numbers
+            return said.apply(numbers)
         converted = np.full(len(numbers), np.nan)
         units = frame[unit_from].to_numpy(dtype=object)
+        if column.unit is not None:  # only for those that do not say their own
+            units = np.where(pd.isna(units), column.unit, units)
         there = ~np.isnan(numbers)
         if to:
             self._note(name, _NO_UNIT, there & pd.isna(units))

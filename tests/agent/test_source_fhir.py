@@ -44,8 +44,8 @@ def resources() -> list[Resource]:
     return [resource for number, row in rows for resource in of_one(number, row)]
 
 
-def numbers(path: Path, tmp_path: Path) -> pd.DataFrame:
-    mapping = read_mapping(written(tmp_path / "m.toml", MAPPING), TASK)
+def numbers(path: Path, tmp_path: Path, text: str = MAPPING) -> pd.DataFrame:
+    mapping = read_mapping(written(tmp_path / "m.toml", text), TASK)
     reading = Reading(TASK, FhirExport(path, mapping), mapping)
     return pd.concat([rows.numbers for rows in reading.chunks()], ignore_index=True)
 
@@ -106,6 +106,21 @@ def test_a_value_without_unit_or_with_a_comparator_is_no_number(
     assert [text.split(":")[0] for text in what] == ["oldpeak", "thalach"]
     assert "not numbers" in what[0]
     assert "no unit" in what[1]
+
+
+def test_a_unit_of_the_mapping_is_for_values_that_do_not_say_their_own(tmp_path: Path) -> None:
+    patients = [{"resourceType": "Patient", "id": str(n)} for n in range(3)]
+    values = [quantity(8, "mmol/L"), quantity(144, "mg/dL"), {"value": 90}]
+    facts = [
+        observation(f"Patient/{n}", concept(LOINC, "1558-6"), "2020", valueQuantity=value)
+        for n, value in enumerate(values)
+    ]
+    text = (
+        f'[columns.fbs]\nobservation = ["{LOINC}|1558-6"]\ntake = "newest"\nunit = "mg/dL"\n'
+        'molar_mass = "180.16 g/mol"\nabove = "120 mg/dL"\n'
+    )
+    found = numbers(ndjson(tmp_path / "e.ndjson", [*patients, *facts]), tmp_path, text)
+    assert found["fbs"].tolist() == [1, 1, 0]
 
 
 OTHERS = {
