@@ -84,12 +84,16 @@ def _read(
     for rows in reading.chunks():
         if mapping.rows is None:
             examination.take(rows)
+        if mapping.rows in (None, "mean"):  # in a mean, a 0 or 999 for "missing" would not show
+            examination.take_bounds(rows.numbers)
         if keep or mapping.rows is not None:
             kept.append(rows)
     if mapping.rows is not None:
         numbers, differing = reduced(kept, mapping.rows, task)
         kept = [Rows(numbers, None, len(numbers))]
         examination.take(kept[0], differing=int(differing.sum()))
+        if mapping.rows != "mean":
+            examination.take_bounds(numbers)
     frames = [rows.numbers for rows in kept] if keep else [pd.DataFrame()]
     return examination.report(), pd.concat(frames, ignore_index=True)
 

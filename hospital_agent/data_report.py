@@ -108,16 +108,10 @@ class Examination:
         numbers = rows.numbers
         self._differing += differing
         self._rows += rows.count
-        for feature in self._task.features:
-            if feature.name in numbers:
-                values = numbers[feature.name].to_numpy()
-                self._missing[feature.name] += int(np.isnan(values).sum())
-                self._outside[feature.name] += int(_outside(values, feature).sum())
+        self._missing.update({str(name): int(numbers[name].isna().sum()) for name in numbers})
         label = self._task.label
         if label in numbers:
             values = numbers[label].to_numpy()
-            self._missing[label] += int(np.isnan(values).sum())
-            self._outside[label] += int((~np.isnan(values) & ~np.isin(values, (0, 1))).sum())
             self._outcomes.update({True: int((values == 1).sum()), False: int((values == 0).sum())})
         if len(numbers.columns):
             hashes = pd.util.hash_pandas_object(numbers, index=False)
@@ -127,6 +121,17 @@ class Examination:
         if self._quasi and label in numbers:
             counts = numbers.groupby([*self._quasi, label], dropna=False).size()
             self._alike = counts if self._alike is None else self._alike.add(counts, fill_value=0)
+
+    def take_bounds(self, numbers: pd.DataFrame) -> None:
+        """Counts numbers out of bounds, in rows as they came: a mean would hide them."""
+        for feature in self._task.features:
+            if feature.name in numbers:
+                values = numbers[feature.name].to_numpy()
+                self._outside[feature.name] += int(_outside(values, feature).sum())
+        label = self._task.label
+        if label in numbers:
+            values = numbers[label].to_numpy()
+            self._outside[label] += int((~np.isnan(values) & ~np.isin(values, (0, 1))).sum())
 
     def report(self) -> TableReport:
         """What was found in all rows."""

@@ -345,6 +345,8 @@ def reduced(rows: Sequence[Rows], rule: str, task: Task) -> tuple[pd.DataFrame, 
         one = groups.mean()
         coded = [name for name in numbers if str(name) in _coded(task)]
         differing = (groups[coded].nunique() > 1).any(axis=1).to_numpy()
+        ages = [feature.name for feature in task.features if feature.is_age and feature.name in one]
+        one[ages] = np.floor(one[ages])
         return one.reset_index(drop=True), differing
     one = groups.head(1) if rule == "first" else groups.tail(1)
     return one.reset_index(drop=True), np.zeros(len(one), dtype=bool)

@@ -182,6 +182,22 @@ def test_rows_that_name_no_patient_are_never_taken_for_one(tmp_path: Path, rule:
     assert "PatientUnnamed" in codes(report(source, "--mapping", text))
 
 
+def test_a_mean_hides_no_number_out_of_bounds(tmp_path: Path) -> None:
+    both = pd.concat([heart(20), heart(20).assign(chol=0)]).assign(mrn=[*range(20)] * 2)
+    both.to_csv(tmp_path / "t.csv", index=False)
+    text = written(tmp_path / "m.toml", 'patient = "mrn"\nrows = "mean"\n')
+    (problem,) = report(tmp_path / "t.csv", "--mapping", text)["problems"]
+    assert problem["what"] == "chol: at least 20 rows lie outside what is possible"
+
+
+def test_the_mean_of_ages_is_in_whole_years(tmp_path: Path) -> None:
+    both = pd.concat([heart(20), heart(20).assign(age=heart(20)["age"] + 1)])
+    ages = mapped_rows(
+        both.assign(mrn=[*range(20)] * 2), 'patient = "mrn"\nrows = "mean"\n', tmp_path
+    )
+    assert ages["age"].tolist() == heart(20)["age"].tolist()
+
+
 def test_outcomes_have_no_mean(tmp_path: Path) -> None:
     both = pd.concat([heart(20), heart(20).assign(disease=1)]).assign(mrn=[*range(20)] * 2)
     source = tmp_path / "t.csv"
