@@ -39,6 +39,7 @@ from hospital_agent.sources.opening import Address, open_source
 from hospital_agent.sources.source import Source
 from hospital_agent.table import Reading, Rows, reduced
 from privacy.deidentification.anonymity import Generalised, enforce
+from privacy.deidentification.identifiers import AGE_CATEGORY
 
 TEST_SHARE: Final = 0.20
 VALIDATION_SHARE: Final = 0.20
@@ -163,7 +164,10 @@ def made_alike(task: Task, frame: pd.DataFrame, policy: Policy) -> Generalised:
         for feature in task.features
         if feature.quasi_identifier is not None
     }
-    return enforce(frame, ladders, task.label, policy.fewest_alike, policy.left_out_percent / 100)
+    oldest = {feature.name: AGE_CATEGORY for feature in task.features if feature.is_age}
+    return enforce(
+        frame, ladders, task.label, policy.fewest_alike, policy.left_out_percent / 100, oldest
+    )
 
 
 def _said(made: Generalised, policy: Policy) -> str:

@@ -116,12 +116,15 @@ def measure(
 
 
 def enforce(
-    frame: "pd.DataFrame", ladders: Ladders, sensitive: str, k: int, most_left_out: float
-) -> Generalised:
+    frame: "pd.DataFrame", ladders: Ladders, sensitive: str, k: int, most_left_out: float,
+    largest: Mapping[str, float] | None = None,
+) -> Generalised:  # fmt: skip
     """The table that loses least precision among those in which each patient is like k-1 others.
 
     ``frame`` holds numbers (NaN: missing). At most the share ``most_left_out`` of the rows is left
     out. A binned value becomes the middle of its bin's whole numbers: 50 to 59 becomes 54.5.
+    ``largest``: numbers beyond which there is none, where a bin ends too: ages of 80 to 90, in bins
+    of 40 years, become 85.
 
     Raises:
         KNotReached: if the table has fewer than k rows, or the ladders are too many.
@@ -151,7 +154,7 @@ def enforce(
     for name, rung in zip(names, node, strict=True):
         widths[name] = _widths(ladders[name])[rung]
         bins = _binned(coarse[name].to_numpy(dtype=float), widths[name])
-        coarse[name] = _middle(bins, widths[name])
+        coarse[name] = _middle(bins, widths[name], (largest or {}).get(name, math.inf))
     return Generalised(coarse, widths, kept, measure(coarse, names, sensitive))
 
 
@@ -179,8 +182,15 @@ def _binned(values: "NDArray[np.float64]", width: float | None) -> "NDArray[np.f
     return np.floor(values / width) if width else values
 
 
-def _middle(bins: "NDArray[np.float64]", width: float | None) -> "NDArray[np.float64]":
-    return bins * width + (width - 1) / 2 if width else bins
+def _middle(
+    bins: "NDArray[np.float64]", width: float | None, largest: float
+) -> "NDArray[np.float64]":
+    import numpy as np
+
+    if not width:
+        return bins
+    first = bins * width
+    return np.asarray((first + np.minimum(first + width - 1, largest)) / 2, dtype=np.float64)
 
 
 def _coded(values: "NDArray[np.float64]") -> "Codes":

@@ -64,6 +64,17 @@ def test_patients_are_made_alike_when_the_policy_says_so(
     assert ok("hospital-agent", "data", "check", "cardiology", "--home", folder.path)
 
 
+def test_no_age_over_90_is_stored_when_patients_are_made_alike(
+    folder: HospitalFolder, tmp_path: Path
+) -> None:
+    frame = heart(200)
+    frame["age"] = [*range(60, 100)] * 5
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    change_policy(folder, {"fewest_alike": 12})
+    assert "age by 10" in ok(*add(folder, tmp_path / "t.csv")).out
+    assert stored(folder)["age"].max() == 90
+
+
 def test_images_are_added_and_no_name_of_a_patient_is(
     folder: HospitalFolder, tmp_path: Path
 ) -> None:

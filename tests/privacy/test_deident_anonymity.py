@@ -98,6 +98,13 @@ def test_a_bin_becomes_its_middle_and_an_alike_table_stays() -> None:
     assert enforce(frame, {}, "disease", 4, 0).anonymity.k == 4
 
 
+def test_a_bin_ends_where_no_number_is_larger() -> None:
+    frame = pd.DataFrame({"age": [81.0, 88, 89, 90], "disease": [0, 1, 0, 1]})
+    for width in (20, 40):
+        done = enforce(frame, {"age": (width,)}, "disease", 4, 0, {"age": 90})
+        assert done.frame["age"].tolist() == [85.0] * 4
+
+
 def test_too_few_rows_are_refused_with_what_they_reach() -> None:
     with pytest.raises(KNotReached) as error:
         enforce(table(12, 0), LADDERS, "disease", 20, 0.1)
