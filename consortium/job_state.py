@@ -1,12 +1,15 @@
 """How far a job is: from the ledger, and for a running one from what its coordinator reports."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from consortium.rounds.splits import Split, splits
 from consortium.standing import JobStanding, Standing
+from ledger.records import Record
 from ledger.store import LedgerStore
 
+_AT_ONCE = 500
 SUBMITTED, RUNNING, FINISHED, STOPPED = "submitted", "running", "finished", "stopped"
 
 
@@ -47,6 +50,18 @@ def job_states(store: LedgerStore, live: Mapping[str, Any]) -> list[JobState]:
     """All jobs on the ledger, oldest first."""
     with Standing(store.listing).jobs() as jobs:
         return [job_state(standing, live) for standing in jobs.values()]
+
+
+def job_splits(store: LedgerStore, job: str) -> list[Split]:
+    """The proofs of a job on which the members' verdicts divide, oldest first."""
+    return list(splits(_judged(store, job)))
+
+
+def _judged(store: LedgerStore, job: str) -> Iterator[Record]:
+    past = None
+    while found := store.listing.entries(("verdict", "result"), job, past=past, limit=_AT_ONCE):
+        yield from (listed.entry.stored for listed in found)
+        past = found[-1].index
 
 
 def job_state(standing: JobStanding, live: Mapping[str, Any]) -> JobState:

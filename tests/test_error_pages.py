@@ -49,11 +49,11 @@ def _is_base(kind: type) -> bool:
 def of_texts() -> set[str]:
     """Codes written as texts, from the tables and the calls that hold them."""
     from consortium.flower import gate
-    from consortium.rounds import result
+    from consortium.rounds import codes as outcomes
     from ledger.records import ACCEPTED
     from ledger.report.jobs import MEANINGS
 
-    codes = {ACCEPTED, result.NO_QUORUM, result.HARMFUL, *MEANINGS}
+    codes = {ACCEPTED, outcomes.NO_QUORUM, outcomes.HARMFUL, *MEANINGS}
     in_gate = {text for text in _texts(ROOT / "consortium/flower/gate.py") if HUMPS.fullmatch(text)}
     assert {code for code, _, _ in gate._REFUSALS.values()} <= in_gate
     codes |= in_gate

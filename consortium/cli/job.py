@@ -95,13 +95,22 @@ def list_(home: HomeOption = None, format: FormatOption = Format.TABLE) -> None:
 
 @app.command()
 def show(job: JobArgument, home: HomeOption = None, format: FormatOption = Format.TABLE) -> None:
-    """Show one job: its state, its round, and what each hospital is doing.
+    """Show one job: its state, its round, what each hospital is doing, where verdicts divide.
 
     Example: consortium job show heart-disease-1
     """
-    state = _state(home, job)
+    from dataclasses import asdict
+
+    from consortium.coordinator.live import LiveState
+    from consortium.job_state import job_splits, job_states
+    from consortium.local import open_ledger
+
+    path = home_path(home)
+    with open_ledger(path, shared=True) as (_, store):
+        state = _named([s for s in job_states(store, LiveState(path).read()) if s.job == job], job)
+        divided = job_splits(store, job)
     if format is Format.JSON:
-        print_json(state.body())
+        print_json({**state.body(), "splits": [asdict(split) for split in divided]})
         return
     content: dict[str, Any] = {"job": state.job, "task": state.task, "state": state.state}
     content["rounds"] = f"{state.done} of {state.rounds}"
@@ -112,7 +121,11 @@ def show(job: JobArgument, home: HomeOption = None, format: FormatOption = Forma
     content |= {name: state.institutions.get(name, "") for name in state.participants}
     if state.absent:
         content["absent from the last"] = [f"{n}: {why}" for n, why in state.absent.items()]
+    if divided:
+        content["verdicts divide"] = f"on {len(divided)} proofs"
     print_result(content, Format.TABLE)
+    for split in divided:
+        print(f"  {split.text()}")
 
 
 @app.command()

@@ -25,13 +25,12 @@ from consortium.rounds.checks import (
     unmapped_step,
 )
 from consortium.rounds.checks.near_copy import EarlierStep
+from consortium.rounds.codes import HARMFUL, NO_QUORUM
 from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
 from consortium.rounds.committee import committee
 from consortium.rounds.evaluation import check_evaluation
 from consortium.rounds.progress import next_place, rounds_done
 from consortium.rounds.result import (
-    HARMFUL,
-    NO_QUORUM,
     RoundRecords,
     derive_result,
 )

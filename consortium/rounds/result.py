@@ -3,8 +3,11 @@
 Acceptance: checks 1 to 7 need as many ``Accepted`` verdicts as the quorum; every member's verdict
 counts there, and a failed check is named only when more say so than may lie. Check 8 and the scores
 use the other members' verdicts only: a proof is ``Harmful`` when more than half of at least two
-others say so; its score and its Shapley value are the lower medians of the others'. The learner is
-the accepted proof with the best score; a tie goes to the lowest VRF proof, which nobody can choose.
+others say so, and more than may lie; its score and its Shapley value are the lower medians of the
+others'. The learner is the accepted proof with the best score; a tie goes to the lowest VRF proof,
+which nobody can choose.
+
+A verdict is paid that judges all reveals, and in checks 1 to 7 finds what every member finds.
 
 The local values behind a median are attested by their validators, not recomputable by others.
 
@@ -18,6 +21,7 @@ from dataclasses import dataclass
 from consortium.rounds.aggregation import weighted_mean
 from consortium.rounds.checks import Examined, RoundContext
 from consortium.rounds.checks.harm import held_harmful
+from consortium.rounds.codes import HARMFUL, NO_QUORUM
 from consortium.rounds.commitment import closed_set_digest
 from consortium.rounds.committee import committee, liars_borne, votes_needed
 from consortium.rounds.rewards import round_credits
@@ -39,9 +43,6 @@ from ledger.records import (
     Result,
     Verdict,
 )
-
-NO_QUORUM = "NoQuorum"
-HARMFUL = "Harmful"
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def derive_result(
     for name, found in said.items():
         codes[name] = _code([f for _, f in found], votes, liars)
         others = [finding for author, finding in found if author != name]
-        if codes[name] == ACCEPTED and held_harmful(others):
+        if codes[name] == ACCEPTED and held_harmful(others, liars):
             codes[name] = HARMFUL
         scores[name] = lower_median([f.score for f in others if f.score is not None])
         shapley[name] = lower_median([f.shapley for f in others if f.shapley is not None])
@@ -130,11 +131,12 @@ def derive_result(
     averages = _averages(accepted, shapley, policy, history)
     learner = _learner(accepted, scores, records)
     rejected = {name for name, code in codes.items() if code not in (ACCEPTED, NO_QUORUM)}
-    complete = [v.author for v in verdicts if {f.institution for f in v.findings} == set(examined)]
+    own = {name: found.code for name, found in examined.items()}
+    right = [v.author for v in verdicts if {f.institution: f.code for f in v.findings} == own]
     credits = round_credits(
         policy,
         averages={} if void else averages,
-        verdicts=[author for author in complete if author not in rejected],
+        verdicts=[author for author in right if author not in rejected],
         validators=min(context.job.committee, len(context.job.participants)),
         learner=learner,
     )

@@ -12,7 +12,7 @@ from made_up import HOSPITALS, MODEL, MadeUp, job
 from streamlit.testing.v1 import AppTest
 
 import consortium.rounds.checks
-import consortium.rounds.result
+import consortium.rounds.codes
 from ui import markup, words
 from ui.api_client import ApiError
 
@@ -206,8 +206,8 @@ def test_every_code_of_a_proof_has_words() -> None:
     codes = set(re.findall(r'(?:Failed|Examined)\("(\w+)"', written))
     codes |= {
         consortium.rounds.checks.ACCEPTED,
-        consortium.rounds.result.HARMFUL,
-        consortium.rounds.result.NO_QUORUM,
+        consortium.rounds.codes.HARMFUL,
+        consortium.rounds.codes.NO_QUORUM,
     }
     assert len(codes) >= 12
     assert set(words.PROOF_CODES) == codes

@@ -14,7 +14,10 @@ def is_harmful(proof: float, current: float, drop: int) -> bool:
     return (current - proof) * 10_000 > drop
 
 
-def held_harmful(others: Sequence[Finding]) -> bool:
-    """Whether more than half of at least two other validators found it harmful."""
+def held_harmful(others: Sequence[Finding], liars: int) -> bool:
+    """Whether more than half of at least two other validators found it harmful.
+
+    And more than may lie (``liars``): what only liars may have said is held against nobody.
+    """
     votes = [finding.harmful for finding in others if finding.harmful is not None]
-    return len(votes) >= 2 and 2 * sum(votes) > len(votes)
+    return len(votes) >= 2 and sum(votes) > max(liars, len(votes) / 2)
