@@ -1,7 +1,5 @@
 """Check 3: the mapping was drawn with the institution's own key, for this very round."""
 
-from functools import lru_cache
-
 from consortium.rounds.checks.context import Failed, RoundContext
 from ledger.keys import Role
 from ledger.records import Proof
@@ -38,14 +36,8 @@ def mapping_draw(context: RoundContext, name: str, proof: Proof) -> bytes:
     if member is None:
         raise Failed("VrfProofInvalid")
     try:
-        return _verified(
+        return verify_vrf(
             member.key(Role.VRF).public, round_alpha(context, name), bytes.fromhex(proof.vrf_proof)
         )
     except SmlError:
         raise Failed("VrfProofInvalid") from None
-
-
-@lru_cache(maxsize=4096)
-def _verified(public: bytes, alpha: bytes, proof: bytes) -> bytes:
-    """A round's proofs are looked at more than once, by whoever draws a committee, for one."""
-    return verify_vrf(public, alpha, proof)
