@@ -79,7 +79,7 @@ class FhirExport:
     def chunks(self, columns: Sequence[str] | None = None) -> "Iterator[pd.DataFrame]":
         """One row for each Patient, as `Source.chunks` describes them; dropped elements empty."""
         wanted = self.columns() if columns is None else list(columns)
-        rows = self._gathered.rows(self._mapped)
+        rows = self._gathered.rows()
         size = rows_of_a_chunk(len(wanted))
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
@@ -104,7 +104,7 @@ class FhirExport:
 
     @cached_property
     def _gathered(self) -> "_Gathered":
-        found = _Gathered()
+        found = _Gathered(self._mapped)
         for resource, url in _resources(self._path):
             fhir_version.check(resource)
             found.elements.update(dict.fromkeys(name for name, _ in self._dropped(resource)))
@@ -113,11 +113,11 @@ class FhirExport:
                     found.add_patient(resource, url)
                 case "Observation":
                     for name, value in self._observed(resource):
-                        found.add(resource, name, value, newest=self._mapped[name].take != "first")
+                        found.add(resource, name, value)
                 case "Condition":
                     for name in self._named(resource.get("code"), "condition"):
                         if _counts(resource, _when(resource, "onset"), self._mapped[name]):
-                            found.add(resource, name, ("", "present", None), newest=True)
+                            found.add(resource, name, ("", "present", None))
         if not found.patients:
             raise SourceEmpty("the export holds no Patient", "export Patient too")
         return found
@@ -133,8 +133,7 @@ class FhirExport:
 
     def _observed(self, resource: _Resource) -> Iterator[tuple[str, _Value]]:
         when = _when(resource, "effective")
-        parts = resource.get("component")
-        for part in [resource, *(parts if isinstance(parts, list) else [])]:
+        for part in _parts(resource):
             for name in self._named(part.get("code"), "observation"):
                 if _counts(resource, when, self._mapped[name]) and any(v in part for v in _VALUES):
                     yield name, (when, *_value(part))
@@ -152,30 +151,35 @@ class FhirExport:
         yield from ((f"{kind}.{name}", v) for name, v in resource.items() if name not in stays)
 
     def _observes(self, resource: _Resource) -> bool:
-        parts = resource.get("component")
-        every = [resource, *(parts if isinstance(parts, list) else [])]
-        return any(self._named(part.get("code"), "observation") for part in every)
+        return any(self._named(part.get("code"), "observation") for part in _parts(resource))
 
 
 class _Gathered:
     """What was said of each patient, by the reference that it was said with."""
 
-    def __init__(self) -> None:
+    def __init__(self, mapped: dict[str, ColumnMapping]) -> None:
         self.patients: dict[str, _Resource] = {}
+        self._mapped = mapped
         self.elements: dict[str, None] = {}
         self._aliases: dict[str, str] = {}
         self._values: dict[str, dict[str, _Value]] = defaultdict(dict)
 
     def add_patient(self, resource: _Resource, url: str | None) -> None:
         """A Patient, of whom gender and date of birth are kept for now."""
-        key = f"Patient/{resource.get('id', len(self.patients))}"
+        key = f"Patient/{resource['id']}" if "id" in resource else f"no id {len(self.patients)}"
         if key in self.patients:
             raise FhirInvalid("a Patient is there twice", "export each one once")
+        _check_modifiers(resource)
+        if any(link.get("type") == "replaced-by" for link in _dicts(resource.get("link"))):
+            raise FhirInvalid(
+                "a Patient is replaced by another, so that somebody would have two rows",
+                "have the server merge the two, and export again",
+            )
         self.patients[key] = {name: resource.get(name) for name in ("gender", "birthDate")}
         if url is not None:
             self._aliases[url] = key
 
-    def add(self, resource: _Resource, name: str, value: _Value, *, newest: bool) -> None:
+    def add(self, resource: _Resource, name: str, value: _Value) -> None:
         """One value of a column; the newest, or the first, stays."""
         subject = resource.get("subject")
         reference = subject.get("reference") if isinstance(subject, dict) else None
@@ -184,26 +188,32 @@ class _Gathered:
                 f"a {resource['resourceType']} does not say which patient it is of",
                 "export subject.reference too",
             )
-        of = self._values[reference]
-        before = of.get(name)
-        if before is None or (value[0] >= before[0] if newest else value[0] < before[0]):
+        self._keep(self._values[reference], name, value)
+
+    def _keep(self, of: dict[str, _Value], name: str, value: _Value) -> None:
+        before, first = of.get(name), self._mapped[name].take == "first"
+        if before is None or (value[0] < before[0] if first else value[0] >= before[0]):
             of[name] = value
 
-    def rows(self, mapped: dict[str, ColumnMapping]) -> list[dict[str, str | None]]:
+    def rows(self) -> list[dict[str, str | None]]:
         """A row for each Patient."""
         rows: dict[str, dict[str, str | None]] = {
-            key: {PATIENT: key, **{n: _of_person(person, c) for n, c in mapped.items()}}
+            key: {PATIENT: key, **{n: _of_person(person, c) for n, c in self._mapped.items()}}
             for key, person in self.patients.items()
         }
-        for reference, values in self._values.items():
+        of_patients: dict[str, dict[str, _Value]] = defaultdict(dict)
+        for reference, values in self._values.items():  # one patient may go by several references
             key = self._aliases.get(reference) or _key(reference)
+            for name, value in values.items():
+                self._keep(of_patients[key], name, value)
+        for key, values in of_patients.items():
             if key not in rows:
                 raise FhirInvalid(
                     "something is said of a patient who is not in the export",
                     "export every Patient that an Observation or Condition is of",
                 )
-            for name, (_, value, unit) in values.items():
-                rows[key] |= {name: value, f"{name}.unit": unit}
+            for name, (_, what, unit) in values.items():
+                rows[key] |= {name: what, f"{name}.unit": unit}
         return list(rows.values())
 
 
@@ -232,7 +242,12 @@ def _lines(path: Path) -> Iterator[tuple[_Resource, str | None]]:
         lines = iter(lambda: file.readline(_LONGEST_LINE), b"")
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield _resource(_parsed(line, f"line {number}"), f"line {number}"), None
+                resource = _resource(_parsed(line, f"line {number}"), f"line {number}")
+                if resource["resourceType"] == "Bundle":
+                    raise FhirInvalid(
+                        f"line {number} is a Bundle", "write its resources, each on a line"
+                    )
+                yield resource, None
 
 
 def _entries(path: Path) -> Iterator[tuple[_Resource, str | None]]:
@@ -245,6 +260,11 @@ def _entries(path: Path) -> Iterator[tuple[_Resource, str | None]]:
     if bundle["resourceType"] != "Bundle":
         raise FhirInvalid("the file is a resource and no Bundle", "export a Bundle, or NDJSON")
     fhir_version.check(bundle)
+    if any(link.get("relation") == "next" for link in _dicts(bundle.get("link"))):
+        raise FhirInvalid(
+            "the Bundle is one page of several: what the others say would be taken for absent",
+            "fetch all pages into one Bundle, or export NDJSON",
+        )
     entries = bundle.get("entry", [])
     for number, entry in enumerate(entries if isinstance(entries, list) else [None], start=1):
         where = f"entry {number}"
@@ -256,7 +276,10 @@ def _entries(path: Path) -> Iterator[tuple[_Resource, str | None]]:
 def _parsed(text: bytes, where: str) -> Any:
     try:
         # Numbers stay as they were written; what they mean is the mapping's business.
-        return json.loads(text, parse_float=str, parse_int=str)
+        value = json.loads(text, parse_float=str, parse_int=str)
+        if b"\\ud" in text.lower():  # half a surrogate pair is no text
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except (ValueError, RecursionError):
         raise FhirInvalid(
             f"{where} is not JSON", "export FHIR R4 as a JSON Bundle or as NDJSON, not as XML"
@@ -271,11 +294,18 @@ def _resource(value: Any, where: str) -> _Resource:
     return value
 
 
+def _parts(observation: _Resource) -> list[_Resource]:
+    """An Observation and its components."""
+    return [observation, *_dicts(observation.get("component"))]
+
+
+def _dicts(value: Any) -> list[_Resource]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
 def _codes(concept: Any) -> Iterator[str]:
-    codings = concept.get("coding") if isinstance(concept, dict) else None
-    for coding in codings if isinstance(codings, list) else ():
-        if isinstance(coding, dict):
-            yield f"{coding.get('system', '')}|{coding.get('code', '')}"
+    for coding in _dicts(concept.get("coding") if isinstance(concept, dict) else None):
+        yield f"{coding.get('system', '')}|{coding.get('code', '')}"
 
 
 def _value(part: _Resource) -> tuple[str | None, str | None]:
@@ -287,7 +317,8 @@ def _value(part: _Resource) -> tuple[str | None, str | None]:
         unit = value.get("code") if value.get("system") == _UCUM else value.get("unit")
         return number, unit if isinstance(unit, str) else None
     if name == "valueCodeableConcept":
-        return next(_codes(value), None), None
+        text = value.get("text") if isinstance(value, dict) else value
+        return next(_codes(value), None if text is None else str(text)), None
     return (str(value).lower() if isinstance(value, bool) else str(value)), None
 
 
@@ -309,15 +340,25 @@ def _when(resource: _Resource, prefix: str) -> str:
 
 
 def _counts(resource: _Resource, when: str, column: ColumnMapping) -> bool:
-    if resource.get("status") in _NOT_SO:
+    if str(resource.get("status")) in _NOT_SO:
         return False
     verified = _codes(resource.get("verificationStatus"))
     if any(code.partition("|")[2] in _NOT_SO for code in verified):
         return False
+    _check_modifiers(resource)
     if (column.since or column.until) and not when:
         return False
     early = column.since is not None and when < column.since.isoformat()
     return not early and (column.until is None or when[:10] <= column.until.isoformat())
+
+
+def _check_modifiers(resource: _Resource) -> None:
+    if any("modifierExtension" in part for part in _parts(resource)):
+        raise FhirInvalid(
+            f"a modifierExtension changes what a {resource['resourceType']} says, in a way that is "
+            "not known here",
+            "leave such resources out of the export, or say it in R4's own elements",
+        )
 
 
 def _of_person(person: _Resource, column: ColumnMapping) -> str | None:

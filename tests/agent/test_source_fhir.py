@@ -185,6 +185,64 @@ def test_what_is_no_export_is_refused(tmp_path: Path, name: str) -> None:
         FhirExport(written(tmp_path / file, text), read_mapping(None, TASK)).columns()
 
 
+SOMEBODY = {"resourceType": "Patient", "id": "1"}
+BEATS = {"subject": {"reference": "Patient/1"}, "code": concept(LOINC, "8873-2"),
+         "valueQuantity": quantity(60, "/min"), "resourceType": "Observation"}  # fmt: skip
+CHEST = BEATS | {"code": concept("http://example.org", "chest-pain")}
+del CHEST["valueQuantity"]
+
+
+@pytest.mark.parametrize(
+    ("resources", "said"),
+    [
+        ([SOMEBODY, BEATS | {"modifierExtension": [{"url": "x"}]}], "modifierExtension"),
+        ([SOMEBODY | {"link": [{"type": "replaced-by"}]}], "two rows"),
+        ([SOMEBODY, {"resourceType": "Bundle"}], "line 2 is a Bundle"),
+        ([SOMEBODY | {"name": "\ud800"}], "line 1 is not JSON"),
+    ],
+)
+def test_what_would_be_misread_is_refused(
+    tmp_path: Path, resources: list[Resource], said: str
+) -> None:
+    with pytest.raises(FhirInvalid, match=said):
+        numbers(ndjson(tmp_path / "e.ndjson", resources), tmp_path)
+
+
+def test_one_page_of_several_is_refused(tmp_path: Path) -> None:
+    page = {"resourceType": "Bundle", "link": [{"relation": "next"}], "entry": []}
+    path = written(tmp_path / "e.json", json.dumps(page))
+    assert "one page of several" in check(path).err
+
+
+@pytest.mark.parametrize(
+    "odd", [{"component": ["x", None]}, {"component": {}}, {"status": ["final"]}, {"code": "x"}]
+)
+def test_elements_of_another_form_are_no_crash(tmp_path: Path, odd: Resource) -> None:
+    path = ndjson(tmp_path / "e.ndjson", [SOMEBODY, BEATS, BEATS | odd])
+    assert numbers(path, tmp_path)["thalach"].tolist() == [60]
+
+
+def test_a_patient_by_several_references_has_one_newest_value(tmp_path: Path) -> None:
+    code = concept(LOINC, "8873-2")
+    facts = [
+        observation(reference, code, day, valueQuantity=quantity(beats, "/min"))
+        for reference, day, beats in (
+            ("Patient/1", "2020", 60), ("http://clinic.example/fhir/Patient/1", "1990", 99),
+            ("Patient/1/_history/2", "2021", 70), ("Patient/1/_history/1", "1980", 98),
+        )
+    ]  # fmt: skip
+    found = numbers(ndjson(tmp_path / "e.ndjson", [SOMEBODY, *facts]), tmp_path)
+    assert found["thalach"].tolist() == [70]
+
+
+def test_a_value_in_words_is_a_code_that_is_not_listed(tmp_path: Path) -> None:
+    path = ndjson(
+        tmp_path / "e.ndjson", [SOMEBODY, CHEST | {"valueCodeableConcept": {"text": SECRET}}]
+    )
+    found = report(path, "--mapping", written(tmp_path / "m.toml", MAPPING))
+    assert [p["what"][:3] for p in found["problems"] if p["code"] == "ValueUnmapped"] == ["cp:"]
+
+
 def test_an_observation_of_nobody_is_refused(tmp_path: Path) -> None:
     mapping = read_mapping(written(tmp_path / "m.toml", MAPPING), TASK)
     somebody = {"resourceType": "Patient", "id": "1"}
