@@ -1,10 +1,10 @@
 """The OMOP Common Data Model (5.3 and 5.4) in a database: one row for each person.
 
 The mapping names concept ids; the query is made from them, with one subquery for each column, so
-the database does the work. A measurement's unit is its concept's UCUM code. Of several values the
-first or newest by date counts, and among those of one day the one with the smaller or larger id. A
-condition is "present" or "absent", by its records. Nothing else is asked for; what more the person
-table says is looked at for identifiers and dropped.
+the database does the work. A measurement's unit is its concept's UCUM code; one with an operator
+(< 5) is no number. Of several values the first or newest by date counts, and among those of one day
+the one with the smaller or larger id. A condition is "present" or "absent", by its records. Nothing
+else is asked for; what more the person table says is looked at for identifiers and dropped.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,6 +23,8 @@ PERSON: Final = "person_id"
 _BORN: Final = ("year_of_birth", "month_of_birth", "day_of_birth")
 _GENDER: Final = "gender_concept_id"
 _VALUES: Final = ("value_as_number", "value_as_concept_id", "unit_concept_id")
+_OPERATOR: Final = "operator_concept_id"
+_EQUALS: Final = (0, 4172703)
 
 
 class OmopDatabase:
@@ -52,8 +54,14 @@ class OmopDatabase:
     def chunks(self, columns: Sequence[str] | None = None) -> "Iterator[pd.DataFrame]":
         """One row for each person, as `Source.chunks` describes them."""
         wanted = self.columns() if columns is None else list(columns)
-        with self._database.rows(self._query(wanted)) as result:
-            yield from chunks_of(result, wanted, range(len(wanted)))
+        inexact = [name for name in wanted if self._measured(name)]
+        names = [*wanted, *(f"{name}.inexact" for name in inexact)]
+        with self._database.rows(self._query(names)) as result:
+            for chunk in chunks_of(result, names, range(len(names))):
+                for name in inexact:
+                    rows = chunk[f"{name}.inexact"] == "1"
+                    chunk.loc[rows, name] = "< or > " + chunk.loc[rows, name]
+                yield chunk[wanted]
 
     @cached_property
     def _asked(self) -> dict[str, None]:
@@ -69,6 +77,10 @@ class OmopDatabase:
             found = inspect(connection).get_columns("person", schema=self._options.schema_name)
         used = {PERSON, *_BORN, _GENDER}
         return [f"person.{column['name']}" for column in found if column["name"] not in used]
+
+    def _measured(self, name: str) -> bool:
+        mapped = self._mapped.get(name)
+        return mapped is not None and bool(mapped.measurement) and not mapped.coded
 
     def _table(self, name: str, *columns: str) -> "TableClause":
         from sqlalchemy import column, table
@@ -91,6 +103,8 @@ class OmopDatabase:
                 picked[name] = values.c.value
                 if _has_unit(mapped):
                     picked[f"{name}.unit"] = values.c.unit
+                if self._measured(name):
+                    picked[f"{name}.inexact"] = values.c.inexact
             else:
                 picked[name] = self._of_person(person, mapped)
         query = select(*(picked[name].label(name) for name in wanted)).select_from(origin)
@@ -103,10 +117,10 @@ class OmopDatabase:
 
     def _values(self, mapped: ColumnMapping) -> "Select[Any]":
         """Persons' values of one column, each with its place: 1 is the one that counts."""
-        from sqlalchemy import func, select
+        from sqlalchemy import case, func, select
 
         kind = "measurement" if mapped.measurement else "observation"
-        names = (f"{kind}_id", f"{kind}_concept_id", f"{kind}_date", PERSON, *_VALUES)
+        names = (f"{kind}_id", f"{kind}_concept_id", f"{kind}_date", PERSON, *_VALUES, _OPERATOR)
         facts = self._table(kind, *names)
         value = facts.c.value_as_concept_id if mapped.coded else facts.c.value_as_number
         order: list[ColumnElement[Any]] = [facts.c[f"{kind}_date"], facts.c[f"{kind}_id"]]
@@ -120,8 +134,12 @@ class OmopDatabase:
             return query
         unit = self._table("concept", "concept_id", "concept_code", "vocabulary_id")
         same = (unit.c.concept_id == facts.c.unit_concept_id) & (unit.c.vocabulary_id == "UCUM")
-        joined = query.add_columns(unit.c.concept_code.label("unit"))
-        return joined.select_from(facts.outerjoin(unit, same))
+        other = case((facts.c.unit_concept_id != 0, "not in UCUM"))
+        query = query.add_columns(func.coalesce(unit.c.concept_code, other).label("unit"))
+        if mapped.measurement:
+            known = facts.c[_OPERATOR].is_(None) | facts.c[_OPERATOR].in_(_EQUALS)
+            query = query.add_columns(case((known, 0), else_=1).label("inexact"))
+        return query.select_from(facts.outerjoin(unit, same))
 
     def _of_person(self, person: Any, mapped: ColumnMapping) -> "ColumnElement[Any]":
         from sqlalchemy import and_, case, literal, or_, select

@@ -158,7 +158,8 @@ SCHEMA = """
 CREATE TABLE person (person_id, gender_concept_id, year_of_birth, month_of_birth, day_of_birth,
     person_source_value);
 CREATE TABLE measurement (measurement_id INTEGER PRIMARY KEY, person_id, measurement_concept_id,
-    measurement_date, value_as_number, value_as_concept_id, unit_concept_id);
+    measurement_date, value_as_number, value_as_concept_id, unit_concept_id,
+    operator_concept_id DEFAULT 4172703);
 CREATE TABLE observation (observation_id INTEGER PRIMARY KEY, person_id, observation_concept_id,
     observation_date, value_as_number, value_as_concept_id, unit_concept_id);
 CREATE TABLE condition_occurrence (person_id, condition_concept_id, condition_start_date);
@@ -201,7 +202,12 @@ def cdm(tmp_path: Path) -> str:
             person = (number, 8507 if row.sex else 8532, 2024 - row.age, 6, None, "MRN7712345")
             database.execute("INSERT INTO person VALUES (?, ?, ?, ?, ?, ?)", person)
             for table, fact in facts(number, row):
-                database.execute(f"INSERT INTO {table} VALUES (NULL, ?, ?, ?, ?, ?, ?)", fact)
+                database.execute(
+                    f"INSERT INTO {table} (person_id, {table}_concept_id, {table}_date, "
+                    "value_as_number, value_as_concept_id, unit_concept_id) "
+                    "VALUES (?, ?, ?, ?, ?, ?)",
+                    fact,
+                )
             for concept, there in ((4028367, row.exang), (312327, row.disease)):
                 if there:
                     fact = (number, concept, "2020-01-01")
@@ -227,6 +233,24 @@ def test_one_row_for_each_person(cdm: str, tmp_path: Path) -> None:
     assert ("person.person_source_value", "record, account or licence number") in {
         (finding["column"], finding["kind"]) for finding in said["identifiers"]
     }
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [("operator_concept_id = 4171756", "are not numbers"),
+     ("unit_concept_id = 9529", "a unit that is not known")],
+)  # fmt: skip
+def test_a_measurement_that_says_more_is_not_taken_for_less(
+    cdm: str, tmp_path: Path, change: str, said: str
+) -> None:
+    with contextlib.closing(sqlite3.connect(cdm.removeprefix("sqlite:///"))) as database:
+        wide = f"UPDATE measurement SET {change} WHERE measurement_concept_id = 3004500"
+        database.execute(f"{wide} AND person_id < 4")
+        database.commit()
+    (problem,) = report(cdm, "--mapping", written(tmp_path / "m.toml", MAPPING))["problems"]
+    assert (
+        problem["what"] == f"thalach: fewer than 5 rows {'have ' if 'unit' in said else ''}{said}"
+    )
 
 
 def test_one_cohort_of_the_database(cdm: str, tmp_path: Path) -> None:
