@@ -102,6 +102,10 @@ _CODES: Final = {
     }.items()
 }
 _CHARACTERISTICS: Final = ("PatientSex", "PatientAge", "PatientSize", "PatientWeight")
+_LOOK: Final = (
+    "look at every image of the folder; if none shows text or a face, say so with "
+    "--pixels-looked-at"
+)
 _LARGEST_NUMBER: Final = 10**6
 """A number as long as a record number stays nowhere."""
 
@@ -156,18 +160,29 @@ def refuse_identifying_pixels(dataset: "Dataset", *, looked_at: bool = False) ->
     Raises:
         BurnedInPixels: if so.
     """
-    burned_in = str(dataset.get("BurnedInAnnotation", "") or "").strip().upper()
-    if burned_in == "YES":
+    burned_in, faces = (
+        {str(value).strip().upper() for value in _several(dataset.get(name))}
+        for name in ("BurnedInAnnotation", "RecognizableVisualFeatures")
+    )
+    if "YES" in burned_in:
         raise BurnedInPixels(
             "BurnedInAnnotation (0028,0301) says that text is burned into the pixels",
             "leave the image out, or export it without annotation",
         )
-    if str(dataset.get("RecognizableVisualFeatures", "") or "").strip().upper() == "YES":
+    if "YES" in faces:
         raise BurnedInPixels(
             "RecognizableVisualFeatures (0028,0302) says that the patient can be recognised",
             "leave the image out, or deface it first",
         )
-    if burned_in == "NO" or looked_at:
+    if looked_at:
+        return
+    if (burned_in | faces) - {"NO", ""}:
+        raise BurnedInPixels(
+            "BurnedInAnnotation (0028,0301) or RecognizableVisualFeatures (0028,0302) says neither "
+            "YES nor NO",
+            _LOOK,
+        )
+    if "NO" in burned_in:
         return
     types = " ".join(map(str, dataset.get("ImageType", None) or ())).upper()
     screen = "SCREEN" in types or "CAPTURE" in types or "ConversionType" in dataset
@@ -177,8 +192,7 @@ def refuse_identifying_pixels(dataset: "Dataset", *, looked_at: bool = False) ->
         raise BurnedInPixels(
             "the image is of a kind that often has text in its pixels (ultrasound, capture, "
             "screenshot, photograph), and does not say that it has none",
-            "look at every image of the folder; if none shows text or a face, say so with "
-            "--pixels-looked-at",
+            _LOOK,
         )
 
 

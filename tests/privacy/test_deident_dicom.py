@@ -160,6 +160,9 @@ def test_a_packed_stream_is_made_anew(tmp_path: Path) -> None:
         ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, "taken"),
         ({"ConversionType": "WSD"}, "taken"),
         ({"BurnedInAnnotation": "maybe", "Modality": "XC"}, "taken"),
+        ({"BurnedInAnnotation": "TRUE"}, "taken"),
+        ({"RecognizableVisualFeatures": "Y"}, "taken"),
+        ({"BurnedInAnnotation": ["NO", "YES"]}, "refused"),
     ],
 )
 def test_pixels_that_may_show_who_it_is_are_refused(
