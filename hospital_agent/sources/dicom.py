@@ -87,9 +87,16 @@ class Images:
 
     @cached_property
     def _paths(self) -> list[Path]:
-        found = sorted(
-            path for path in self._folder.rglob("*") if path.is_file() and path.name != "DICOMDIR"
-        )
+        try:
+            found = sorted(
+                path
+                for path in self._folder.rglob("*")
+                if path.is_file() and path.name != "DICOMDIR"
+            )
+        except OSError as error:  # which holds a name
+            raise DicomUnreadable(
+                f"a folder in it cannot be read ({error.strerror})", "check its owner"
+            ) from None
         if not found:
             raise DicomUnreadable("the folder holds no file", "name the folder with the images")
         return found

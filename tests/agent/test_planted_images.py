@@ -84,6 +84,18 @@ def test_an_image_is_refused_by_its_place_alone(folder: Path) -> None:
         assert not any(text in said for text in (*SECRETS.values(), "wyrzyk", "MRN", "c.dcm"))
 
 
+def test_a_folder_that_cannot_be_read_is_not_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", closed)  # as without the right to look into a folder
+    with pytest.raises(DicomUnreadable) as refusal:
+        table(source(folder, "file,label\nb.dcm,0\n"))
+    assert "wyrzyk" not in refusal.value.what + refusal.value.resolve
+
+
 def test_images_of_one_patient_must_agree_when_labelled_by_patient(folder: Path) -> None:
     written(folder / "later.dcm", image(PatientID="MRN2", PatientSex="F", PatientAge="064Y"))
     with pytest.raises(DicomUnreadable, match="PatientAge"):
