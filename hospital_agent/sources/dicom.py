@@ -1,10 +1,10 @@
 """A folder of DICOM images with a table of labels: one row for each line of the labels.
 
 The labels are a table with a column ``file`` (an image's path within the folder) or ``patient`` (a
-PatientID, whose images then must agree). A row holds the labels' other columns, the patient's
-pseudonym as ``patient``, and of the image's header what `HEADER` names. Raw ids and names of files
-go no further: every image is de-identified first, and one that cannot be is refused with the whole
-folder (`privacy.deidentification.dicom`).
+PatientID, whose images then must agree), or both, which must fit each other. A row holds the
+labels' other columns, the patient's pseudonym as ``patient``, and of the image's header what
+`HEADER` names. Raw ids and names of files go no further: every image is de-identified first, and
+one that cannot be is refused with the whole folder (`privacy.deidentification.dicom`).
 
 Images are named by their place in the order of names: names of files may be patients' names.
 """
@@ -134,7 +134,7 @@ class DicomSource:
         """All rows, as `Source.chunks` describes them.
 
         Raises:
-            TableUnreadable: if a line names no image that is there.
+            TableUnreadable: if a line names no image that is there, or another patient than it.
             BurnedInPixels, DicomUnreadable: if an image cannot be de-identified.
         """
         wanted = self.columns() if columns is None else list(columns)
@@ -144,7 +144,8 @@ class DicomSource:
         line = 1
         for chunk in self._labels.chunks():
             rows = []
-            for name in chunk[by]:
+            patients = chunk[PATIENT] if PATIENT in chunk else chunk[by]
+            for name, patient in zip(chunk[by], patients, strict=True):
                 line += 1
                 where = name if by == FILE else name and self._images.pseudonym(name)
                 if where is None or where not in headers:
@@ -152,11 +153,21 @@ class DicomSource:
                         f"line {line} of the labels names no image of the folder",
                         "correct it, or take the line out",
                     )
-                rows.append(headers[where])
+                image = headers[where]
+                if PATIENT in chunk and patient is not None:
+                    self._check_patient(patient, image, line)
+                rows.append(image)
             joined = chunk.drop(columns=[FILE, PATIENT], errors="ignore").reset_index(drop=True)
             for name in (PATIENT, *HEADER):
                 joined[name] = _texts([row[name] for row in rows])
             yield joined[[name for name in known if name in wanted]][wanted]
+
+    def _check_patient(self, patient: str, image: _Header, line: int) -> None:
+        if self._images.pseudonym(patient) != image[PATIENT]:
+            raise TableUnreadable(
+                f"line {line} of the labels names another patient than its image does",
+                "correct it; if the column `patient` holds no PatientID, call it otherwise",
+            )
 
     @cached_property
     def _by_file(self) -> dict[str, _Header]:

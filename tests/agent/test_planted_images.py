@@ -39,7 +39,7 @@ def table(found: DicomSource, columns: list[str] | None = None) -> pd.DataFrame:
 
 
 def test_labels_are_joined_by_file_or_by_patient(folder: Path) -> None:
-    by_file = source(folder, "file,label,patient\nwyrzykowski/a.dcm,1,x\nb.dcm,0,x\n")
+    by_file = source(folder, "file,label,patient\nwyrzykowski/a.dcm,1,MRN1\nb.dcm,0,\n")
     assert by_file.kind == "dicom"
     assert by_file.columns() == ["patient", "label", *HEADER]
     frame = table(by_file)
@@ -64,9 +64,10 @@ def test_pixels_come_with_pseudonyms(folder: Path) -> None:
 @pytest.mark.parametrize(
     "labels",
     ["name,label\nx,1\n", "file,label\nb.dcm,1\nother.dcm,0\n", "patient,label\n,1\nMRN1,0\n",
-     "file,label\n../labels.csv,1\nb.dcm,0\n", "file,PatientAge\nb.dcm,1\n"],
+     "file,patient,label\nb.dcm,MRN1,1\n", "file,label\n../labels.csv,1\nb.dcm,0\n",
+     "file,PatientAge\nb.dcm,1\n"],
 )  # fmt: skip
-def test_labels_that_name_no_image_are_refused(folder: Path, labels: str) -> None:
+def test_labels_that_do_not_fit_the_images_are_refused(folder: Path, labels: str) -> None:
     with pytest.raises(TableUnreadable):
         table(source(folder, labels))
 
