@@ -32,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from consortium.tasks.task import Task
 from hospital_agent.errors import MappingFileInvalid
+from hospital_agent.sources.source import cell
 
 MOST_BYTES: Final = 2**20
 Kind = Literal["csv", "parquet", "sql", "omop", "fhir", "dicom"]
@@ -163,6 +164,11 @@ def _check(mapping: Mapping, task: Task) -> None:
             raise _invalid(
                 f"{where}: an age is that on a day, and nothing else is",
                 "add at = 2024-12-31, the day on which the age counts; or leave it out",
+            )
+        if nothing := sorted(code for code in column.values or () if cell(code) is None):
+            raise _invalid(
+                f"{where}: values lists {nothing[0]!r}, which means that there is no value",
+                "give that code another name in the source",
             )
         if column.coded and (column.unit or column.unit_from or column.above):
             raise _invalid(f"{where}: codes have no unit", "leave out values, or unit and above")

@@ -220,6 +220,7 @@ def test_outcomes_have_no_mean(tmp_path: Path) -> None:
         ("[columns.disease]\ncondition = [1]\n", "is there, or is not"),
         ('[columns.age]\nperson = "age"\n', "on a day"),
         ('[columns.sex]\nfrom = "sex"\nunit = "1"\nvalues = { a = 1 }\n', "no unit"),
+        ('[columns.sex]\nfrom = "sex"\nvalues = { NA = 0, M = 1 }\n', "no value"),
         ('rows = "newest"\n', "rows"),
         ('[source]\ndelimiter = ";;"\n', "source.delimiter"),
     ],
