@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from hospital_agent.errors import (
     DatabaseUnreadable,
@@ -191,7 +192,7 @@ def _read_only_file(url: "URL") -> "URL":
             "there is no SQLite file at this address",
             "write it like sqlite:////path/to/file, with four slashes before an absolute path",
         )
-    return url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"})
+    return url.set(database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
 
 
 def _unreadable(error: Exception) -> DatabaseUnreadable:

@@ -3,6 +3,7 @@
 import contextlib
 import sqlite3
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 import pytest
@@ -64,6 +65,13 @@ def test_a_query_only_ever_reads(tmp_path: Path, address: str, query: str) -> No
         assert database.execute("SELECT count(*), sum(age) FROM stays").fetchone() == (
             60, int(heart()["age"].sum()),
         )  # fmt: skip
+
+
+def test_a_file_is_the_one_that_is_named(tmp_path: Path, address: str) -> None:
+    for name in ("a%20b.sqlite", "a#b.sqlite", "a?b.sqlite"):
+        (tmp_path / name).write_bytes((tmp_path / "hospital.sqlite").read_bytes())
+        database = Database(f"sqlite:///{tmp_path}/{quote(name)}")
+        assert len(SqlQuery(database, "SELECT age, sex FROM stays").columns()) == 2
 
 
 def test_a_password_never_stands_in_an_address(tmp_path: Path) -> None:
