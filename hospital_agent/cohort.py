@@ -49,8 +49,8 @@ class Cohort:
     ) -> "Cohort":  # fmt: skip
         """Stores a checked cohort, whole or not at all, with its lifetime budget open.
 
-        A cohort that is there stays. Killed in between, nothing is there, at most the empty budget
-        of a cohort that never was.
+        A cohort that is there stays. Where it fails, nothing of it is left, at most the empty
+        budget of a cohort that never was; killed, a hidden folder that the next one replaces too.
 
         Raises:
             TaskError: if the tables do not fit the task's schema.
@@ -67,20 +67,21 @@ class Cohort:
             partial = folder.with_name(f".{task}.new")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True, mode=0o700)
-            for part in PARTS:
-                frame: pd.DataFrame = getattr(split, part)
-                tasks.get(task).check(frame)
-                with (partial / f"{part}.csv").open("w") as file:
-                    os.fchmod(file.fileno(), 0o600)
-                    frame.to_csv(file, index=False)
-                    file.flush()
-                    os.fsync(file.fileno())
             content = {"id": new_cohort_id(), "declared_patients": declared, "name": name or task}
-            write_json(partial / "cohort.json", content | ({} if seed is None else {"seed": seed}))
-            # The budget first: patients without one must never be trained on.
-            hospital.budget.open_cohort(str(content["id"]), limit, delta)
-            _sync_folder(partial)
-            partial.rename(folder)
+            try:
+                for part in PARTS:
+                    frame: pd.DataFrame = getattr(split, part)
+                    tasks.get(task).check(frame)
+                    _write_part(partial / f"{part}.csv", frame)
+                seeded = {} if seed is None else {"seed": seed}
+                write_json(partial / "cohort.json", content | seeded)
+                # The budget first: patients without one must never be trained on.
+                hospital.budget.open_cohort(str(content["id"]), limit, delta)
+                _sync_folder(partial)
+                partial.rename(folder)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
             _sync_folder(folder.parent)
         return Cohort.open(hospital, task)
 
@@ -148,6 +149,14 @@ class Cohort:
 @lru_cache(maxsize=256)
 def _tensors(task: str, path: Path, changed: int) -> "tuple[Tensor, Tensor]":
     return tasks.get(task).tensors(pd.read_csv(path))
+
+
+def _write_part(path: Path, frame: pd.DataFrame) -> None:
+    with path.open("w") as file:
+        os.fchmod(file.fileno(), 0o600)
+        frame.to_csv(file, index=False)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sync_folder(path: Path) -> None:

@@ -1,5 +1,6 @@
 """A hospital's own table: checked, split, stored whole; no message holds anything of a patient."""
 
+import errno
 import json
 import os
 import stat
@@ -217,6 +218,22 @@ def test_killed_anywhere_there_is_all_of_it_or_nothing(tmp_path: Path, source: P
     assert codes[-1] == 0
     assert len(codes) > 8
     assert states == {True, False}
+
+
+def test_a_full_disk_leaves_no_patient_behind(
+    folder: HospitalFolder, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+
+    def full(descriptor: int) -> None:
+        synced.append(descriptor)
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("test.csv"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert "No space left" in refused("FileAccess", *add(folder, source))
+    assert synced
+    assert [*folder.path.joinpath("cohorts").iterdir()] == []
 
 
 # what cannot be added
