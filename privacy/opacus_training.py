@@ -15,7 +15,8 @@ over two patients is held against what autograd gives for each.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import torch
@@ -34,6 +35,7 @@ Wrapped = TypeVar("Wrapped", bound=nn.Module)
 Summed = Callable[[Tensor, Tensor, float, str], list[Tensor]]
 """(x [n, ...], y [n, ...], clip, clipping) -> one sum for each trainable parameter."""
 
+_AWAY: Final = 0.1
 _CHUNK: Final = 64
 """Patients whose gradients are held in memory at once; sums do not depend on it."""
 
@@ -66,6 +68,14 @@ def check_layers(model: nn.Module) -> None:
                 f"layer {name or 'model'} keeps running statistics of patients outside the noise",
                 "set track_running_stats=False",
             )
+        if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and (
+            layer.max_norm is not None or layer.scale_grad_by_freq or layer.padding_idx is not None
+        ):
+            raise UnsupportedLayer(
+                f"layer {name or 'model'} has max_norm, scale_grad_by_freq or padding_idx: it "
+                "changes rows or gradients by which patients are there, outside clip and noise",
+                "leave all three at their defaults",
+            )
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UnsupportedLayer(
             "the model has no trainable parameter", "leave at least one layer unfrozen"
@@ -79,6 +89,27 @@ def check_layers(model: nn.Module) -> None:
                 "give each layer parameters of its own",
             )
         seen.add(id(parameter))
+
+
+@contextmanager
+def away_from_start(model: nn.Module) -> Iterator[None]:
+    """Moves the parameters by fixed random numbers, and puts them back.
+
+    Models often start with a layer of zeros, which hides from a check all that lies before it.
+    """
+    parameters = list(model.parameters())
+    kept = [parameter.detach().clone() for parameter in parameters]
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in parameters:
+            moves = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.add_(moves, alpha=_AWAY)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(parameters, kept, strict=True):
+                parameter.copy_(value)
 
 
 def prepare(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) -> Summed:
@@ -99,7 +130,8 @@ def prepare(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) -> Sum
         def summed(x: Tensor, y: Tensor, clip: float, clipping: str) -> list[Tensor]:
             return clipped_sum(hooked, loss, x, y, clip, clipping)
 
-    _check_sum(model, summed, loss, x, y)
+    with away_from_start(model):
+        _check_sum(model, summed, loss, x, y)
     return summed
 
 

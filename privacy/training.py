@@ -70,7 +70,8 @@ def train(
     for parameter in working.parameters():
         parameter.data = parameter.data.contiguous()
     features, labels = _wide(x), _wide(y)
-    _check_apart(working, loss, features[:2], labels[:2])
+    with opacus_training.away_from_start(working):
+        _check_apart(working, loss, features[:2], labels[:2])
     gradient = clipped_gradient(working, loss, features, labels, terms)
     descend(trainable(working), gradient, terms, noise, (len(x),))
     _store(working, model)
@@ -157,7 +158,12 @@ def _check_finite(what: str, tensors: Iterable[Tensor]) -> None:
 
 
 def _check_apart(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) -> None:
-    """Refuse a loss that is averaged over patients, and a model or loss in which they meet."""
+    """Refuse a loss that is averaged over patients, and a model or loss in which they meet.
+
+    x: [1 or 2, ...]. Patients meet where the loss of one has a gradient in another, is another one
+    beside another, or leaves something in the model for the next.
+    """
+    buffers = [buffer.clone() for buffer in model.buffers()]
     x = x.clone().requires_grad_(x.is_floating_point())
     logits = model(x)
     losses = loss(logits, y)
@@ -166,12 +172,23 @@ def _check_apart(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) -
         watched = [value for value in (logits, x) if value.requires_grad]
         of_first = torch.autograd.grad(losses[0], watched, allow_unused=True)
         mixed = any(bool((g[1:] != 0).any()) for g in of_first if g is not None)
-    if mixed:
+        mixed = mixed or not _alike_alone(model, loss, x.detach(), y)
+    pairs = zip(buffers, model.buffers(), strict=True)
+    if mixed or not all(torch.equal(before, after) for before, after in pairs):
         raise UnsupportedLayer(
             f"the loss has shape {list(losses.shape)} for {len(x)} patients, or it or the model "
             "mixes them",
             'return one loss per patient, as with reduction="none", of that patient alone',
         )
+
+
+def _alike_alone(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) -> bool:
+    """Whether the first patient's loss is the same without the others, dropout aside."""
+    model.eval()
+    with torch.no_grad():
+        together, alone = loss(model(x), y)[:1], loss(model(x[:1]), y[:1])
+    model.train()
+    return torch.allclose(together, alone, rtol=1e-9, atol=1e-9, equal_nan=True)
 
 
 def _store(trained: nn.Module, model: nn.Module) -> None:

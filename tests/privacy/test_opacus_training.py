@@ -177,3 +177,76 @@ def test_dropout_gets_the_same_draws_in_the_check() -> None:
     x, y = images()
     model = nn.Sequential(convolutional(), nn.Dropout(0.5)).double()
     assert prepare(model, cross_entropy, x[:2], y[:2])
+
+
+def silent_head(*before: nn.Module, width: int = 6) -> nn.Module:
+    """A model whose last layer is zeros: nothing before it moves the loss at the start."""
+    head = nn.Linear(width, 3)
+    nn.init.zeros_(head.weight)
+    return nn.Sequential(*before, nn.Flatten(), head)
+
+
+class Centred(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(dim=0)
+
+
+class Shared(nn.Module):
+    """Divides by how many patients there are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / len(x)
+
+
+class Remembers(nn.Module):
+    """Keeps what it saw of one patient for the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen = self.seen + x.detach().mean()
+        return x
+
+
+@pytest.mark.parametrize("layer", [Centred(), Shared(), Remembers()])
+def test_where_patients_meet_before_a_layer_of_zeros_is_seen(layer: nn.Module) -> None:
+    """A centred batch let one patient move a step by five clips."""
+    x, y = data(classes=3)
+    with pytest.raises(errors.UnsupportedLayer, match="mix"):
+        train(silent_head(layer), cross_entropy, x.float(), y, NO_NOISE, SecureNoise())
+
+
+def test_a_norm_that_opacus_gets_wrong_before_a_layer_of_zeros_is_seen() -> None:
+    x, y = data(classes=3)
+    model = silent_head(
+        nn.Unflatten(1, (1, 6)), nn.Conv1d(1, 2, 3, padding=1, padding_mode="circular"), width=12
+    )
+    with pytest.raises(errors.UnsupportedLayer, match="outside the layer"):
+        train(model, cross_entropy, x.float(), y, NO_NOISE, SecureNoise())
+
+
+def test_a_loss_that_is_shared_among_the_patients_there_are_is_refused() -> None:
+    x, y = data(classes=3)
+    shared = lambda z, y: cross_entropy(z, y) / len(y)  # noqa: E731
+    with pytest.raises(errors.UnsupportedLayer, match="mix"):
+        train(silent_head(), shared, x.float(), y, NO_NOISE, SecureNoise())
+
+
+@pytest.mark.parametrize("option", ["max_norm", "scale_grad_by_freq", "padding_idx"])
+def test_an_embedding_that_looks_at_who_is_there_is_refused(option: str) -> None:
+    """With max_norm a patient's rows are shortened in the model itself: by ten clips, seen here."""
+    model = silent_head(nn.Embedding(9, 3, **{option: 1}))
+    x, y = torch.tensor([[0, 1]] * 4), torch.zeros(4, dtype=torch.long)
+    with pytest.raises(errors.UnsupportedLayer, match=option):
+        train(model, cross_entropy, x, y, NO_NOISE, SecureNoise())
+
+
+def test_checks_leave_the_parameters_as_they_were() -> None:
+    model = silent_head()
+    before = copy.deepcopy(model.state_dict())
+    with opacus_training.away_from_start(model):
+        assert not torch.equal(model[-1].weight, before["1.weight"])
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
