@@ -28,7 +28,7 @@ from hospital_agent.part_budget import reserve_of_part
 from hospital_agent.policy import Policy
 from hospital_agent.releases import Release, Releases
 from hospital_agent.view import ReplicaView
-from ledger.content import Weights, model_hash
+from ledger.content import Weights, digest, model_hash
 from ledger.entry import sign_record
 from ledger.errors import LedgerError
 from ledger.keys import Role
@@ -109,6 +109,8 @@ class Evaluations:
         if release is None:
             release = self._release(contract, policy)
             log.info("evaluation of %s: released", job)
+        if release.evaluation.noised:
+            self._charge(contract, release)
         self._api.submit(self._signed(release.evaluation).data)
 
     def _refuse(self, job: str, code: str) -> None:
@@ -143,35 +145,40 @@ class Evaluations:
         self._releases.check_room(cohort.id, policy.evaluation_limit)
         model = released_model(view, job, view.results(job.job))
         exact = evaluate(cohort, job, self._folder.institution, model)
-        own, digest = self._folder.institution, model_hash(model)
+        own, of_model = self._folder.institution, model_hash(model)
         noised = release_noise(job) if policy.evaluations == "noised" else None
         if noised is None:
-            record = through_the_gate(exact, job, digest, own)
+            record = through_the_gate(exact, job, of_model, own)
         else:
-            self._charge(cohort, job, policy, noised)
-            record = with_noise(exact, job, digest, own, noised, SecureNoise())
+            self._reserve(cohort, job, policy, noised)
+            record = with_noise(exact, job, of_model, own, noised, SecureNoise())
         # Kept before it leaves, and counted.
         return self._releases.keep(
             Release(cohort.id, self._signed(record), vars(exact)), policy.evaluation_limit
         )
 
-    def _charge(self, cohort: Cohort, job: Job, policy: Policy, noised: ReleaseNoise) -> None:
-        """Of the test patients' own budget, once a job. Charged and not kept, it is made anew.
-
-        Under a name of its own: what is reserved under a job's is given back at its end.
-        """
+    def _reserve(self, cohort: Cohort, job: Job, policy: Policy, noised: ReleaseNoise) -> None:
+        """Sets aside what they cost the test patients, once a job."""
         delta = next(
             p.terms.delta for p in job.participants if p.institution == self._folder.institution
         )
         terms = noised.counted_as(1, len(TEST_RESULTS), Decimal(delta))
         policy.check_scores(job, terms)
-        name = f"{job.job}, test results"
-        reserve_of_part(self._folder, cohort, "test", name, terms, policy)
-        self._folder.budget.charge(cohort.budget_of("test"), name, 1, 1)
+        reserve_of_part(self._folder, cohort, "test", _budgeted(job), terms, policy)
+
+    def _charge(self, job: Job, release: Release) -> None:
+        """Before they leave, and for the ones that are kept: no others leave for it."""
+        test = Cohort.open(self._folder, job.task).budget_of("test")
+        self._folder.budget.charge(test, _budgeted(job), 1, 1, digest(release.entry.data))
 
     def _signed(self, record: Evaluation) -> "Entry":
         """By the key in force: it may have been rotated since the numbers were kept."""
         return sign_record(record, [self._folder.keys[Role.RECORD]])
+
+
+def _budgeted(job: Job) -> str:
+    """A name of its own: what is reserved under a job's is given back at its end."""
+    return f"{job.job}, test results"
 
 
 def evaluate(cohort: Cohort, job: Job, institution: str, model: Weights) -> Exact:

@@ -42,7 +42,7 @@ from hospital_agent.policy import Policy, asked
 from hospital_agent.rounds import Place, RoundMemory, Trained
 from hospital_agent.view import ReplicaView
 from ledger.chain import Chain, check_quorum
-from ledger.content import Weights
+from ledger.content import Weights, digest
 from ledger.entry import Entry, sign_record
 from ledger.errors import LedgerError
 from ledger.keys import Role
@@ -280,7 +280,7 @@ class Participant:
         self._check_allowed(job, terms)  # what was allowed when it trained may not be any more
         cohort = Cohort.open(self.folder, job.task)
         # Charged before the update leaves: a crash after this line costs, it never saves.
-        spend = self.folder.budget.charge(cohort.id, *place)
+        spend = self.folder.budget.charge(cohort.id, *place, trained.update)
         proof = Proof(
             v=1, type="proof", ledger=context.ledger, author=self.folder.institution,
             job=job.job, round=context.round, attempt=context.attempt, digest=signed[0],
@@ -321,7 +321,7 @@ class Participant:
             )
         given = self.memory.signed(place, "verdict")
         if given is not None:
-            return Reply(self.folder.institution, (given[1],))
+            return self._charged(job, place, given[1])
         for entry, data in zip(proofs, request.content, strict=True):
             # No verdict on bytes that a proof does not name: the coordinator must not be able to
             # make an honest update look bad.
@@ -336,10 +336,6 @@ class Participant:
             for entry, data in zip(proofs, request.content, strict=True)
         }
         examined = examine(context, commitments, reveals)
-        if release_noise(job) is not None:
-            # Before the verdict leaves. Charged and not kept, it is made anew: none has left then.
-            validation = Cohort.open(self.folder, job.task).budget_of("validation")
-            self.folder.budget.charge(validation, *place)
         record = Verdict(
             v=1, type="verdict", ledger=chain.ledger, author=self.folder.institution,
             job=job.job, round=context.round, attempt=context.attempt, digest=signed[0],
@@ -348,7 +344,14 @@ class Participant:
             ),
         )  # fmt: skip
         _, kept = self.memory.keep_signed(place, "verdict", signed[0], self._sign(record).data)
-        return Reply(self.folder.institution, (kept,))
+        return self._charged(job, place, kept)
+
+    def _charged(self, job: Job, place: Place, verdict: bytes) -> Reply:
+        """A verdict that is kept, once it is charged: no other one ever leaves for the charge."""
+        if release_noise(job) is not None:
+            validation = Cohort.open(self.folder, job.task).budget_of("validation")
+            self.folder.budget.charge(validation, *place, digest(verdict))
+        return Reply(self.folder.institution, (verdict,))
 
     def validator(self, job: Job) -> Validator:
         """This hospital's validation patients, and how a model predicts on them."""

@@ -5,8 +5,9 @@ Rules
   that counts towards it (`privacy.accounting`): mu^2 at first; the Rényi divergence at one order
   from its first job on sampled batches on, if nothing was charged before. A job may reserve only
   what is left: a valid filter even when jobs are chosen in view of earlier results.
-- A round is charged before its update leaves. Charging the same (job, round, attempt) again returns
-  the stored spend and costs nothing; what is charged is never given back.
+- A round is charged before its update leaves, for that very update. Charging the same (job, round,
+  attempt) again returns the stored spend and costs nothing, for the same update only: whoever has
+  lost what it trained cannot show another one for the same charge. Nothing is ever given back.
 - Events are appended, never changed; epsilon is derived from them (`privacy.budget_events`).
 - Every operation is one SQLite transaction that takes the write lock first and is on disk when it
   returns, so killing the process anywhere never lowers what is spent, and concurrent reserves
@@ -18,7 +19,7 @@ cohort's next proof declares less than its last one.
     budget = Budget(folder / "budget.sqlite")
     budget.open_cohort(cohort := new_cohort_id(), Decimal(3), Decimal("0.00001"))
     budget.reserve(cohort, "job-1", terms)
-    spend = budget.charge(cohort, "job-1", round=1, attempt=1)
+    spend = budget.charge(cohort, "job-1", round=1, attempt=1, leaves=sha256_of_the_update)
     budget.release(cohort, "job-1")
 """
 
@@ -35,7 +36,6 @@ from typing import Final
 
 from privacy import budget_events as events
 from privacy.accounting import (
-    Cost,
     GaussianAccountant,
     RenyiAccountant,
     check_claim,
@@ -45,7 +45,7 @@ from privacy.accounting import (
     shown_up,
     what_fits,
 )
-from privacy.budget_events import CohortState, Event, JobState
+from privacy.budget_events import Charged, CohortState, Event, JobState
 from privacy.budget_status import (
     BudgetStatus,
     CostCard,
@@ -202,17 +202,24 @@ class Budget:
                 )
         return Reservation(cohort, job, terms.rounds, cost)
 
-    def charge(self, cohort: str, job: str, round: int, attempt: int) -> Spend:
+    def charge(self, cohort: str, job: str, round: int, attempt: int, leaves: str) -> Spend:
         """Spend one reserved round; on disk when this returns. Call before the update leaves.
 
-        round, attempt: counted by the job; they may skip but never go back. The same pair again
-        returns the stored spend. Raises CohortUnknown, ReservationMissing when nothing is reserved,
-        RoundReplay for a pair before one that was charged.
+        round, attempt: counted by the job; they may skip but never go back. leaves: SHA-256 of what
+        leaves. The same three again return the stored spend. Raises CohortUnknown,
+        ReservationMissing when nothing is reserved, RoundReplay for a pair before one that was
+        charged, or that was charged for something else.
         """
         with self._locked() as connection:
             state = _state(_stored(connection), cohort)
             key = (job, round, attempt)
             if (stored := state.charges.get(key)) is not None:
+                if stored.leaves != leaves:
+                    raise RoundReplay(
+                        f"round {round}, attempt {attempt} of job {job} was charged for something "
+                        "else than what would leave now",
+                        "wait for the next attempt or round: what left then cannot be made again",
+                    )
                 return _spend(state, key, stored, replayed=True)
             held = state.jobs.get(job)
             if held is None or held.rounds_reserved < 1:
@@ -226,10 +233,10 @@ class Budget:
                     f"{held.last[0]}, attempt {held.last[1]} was charged",
                     "answer the job's current round; an earlier one cannot be trained any more",
                 )
-            fields: Record = {"job": job, "round": round, "attempt": attempt}
+            fields: Record = {"job": job, "round": round, "attempt": attempt, "leaves": leaves}
             _append(connection, cohort, events.CHARGE, fields)
-            pair = (state.spent, state.spent + held.of_round)
-            return _spend(state, key, pair, replayed=False)
+            charged = Charged(state.spent, state.spent + held.of_round, leaves)
+            return _spend(state, key, charged, replayed=False)
 
     def release(self, cohort: str, job: str) -> None:
         """Give back what a job reserved and did not spend; nothing happens the second time.
@@ -328,8 +335,9 @@ def _append(connection: sqlite3.Connection, cohort: str, kind: str, fields: Reco
 
 
 def _spend(
-    state: CohortState, key: tuple[str, int, int], costs: tuple[Cost, Cost], replayed: bool
+    state: CohortState, key: tuple[str, int, int], charged: Charged, replayed: bool
 ) -> Spend:
+    costs = charged.before, charged.after
     return Spend(state.cohort, *key, state.accountant, *costs, state.delta, replayed)
 
 

@@ -86,11 +86,20 @@ class JobState:
         return self.of_round * self.rounds_reserved
 
 
+@dataclass(frozen=True)
+class Charged:
+    """One charged round: the cohort's cost before and after, and the digest of what left for it."""
+
+    before: Cost
+    after: Cost
+    leaves: str
+
+
 @dataclass
 class CohortState:
     """A cohort's budget after some events; costs are exact.
 
-    charges: (job, round, attempt) -> the cohort's cost before and after.
+    charges: by job, round and attempt.
     """
 
     cohort: str
@@ -99,7 +108,7 @@ class CohortState:
     accountant: Accountant = field(default_factory=GaussianAccountant)
     jobs: dict[str, JobState] = field(default_factory=dict)
     spent: Cost = field(default_factory=Cost)
-    charges: dict[tuple[str, int, int], tuple[Cost, Cost]] = field(default_factory=dict)
+    charges: dict[tuple[str, int, int], Charged] = field(default_factory=dict)
 
     @property
     def reserved(self) -> Cost:
@@ -178,7 +187,7 @@ def _apply(state: CohortState | None, event: Event) -> CohortState:
     elif event.kind == RELEASE:
         state.jobs[job].released = True
     elif event.kind == CHARGE:
-        _charge(state, state.jobs[job], int(fields["round"]), int(fields["attempt"]))
+        _charge(state, state.jobs[job], fields)
     else:
         raise ValueError("unknown kind")
     return state
@@ -211,11 +220,14 @@ def _curve(text: str) -> Curve:
     return curve
 
 
-def _charge(state: CohortState, job: JobState, number: int, attempt: int) -> None:
+def _charge(state: CohortState, job: JobState, fields: Record) -> None:
+    number, attempt = int(fields["round"]), int(fields["attempt"])
     if job.rounds_reserved < 1 or (number, attempt) <= job.last:
         raise ValueError("nothing reserved")
     after = state.spent + job.of_round
-    state.charges[job.job, number, attempt] = (state.spent, after)
+    # Older files do not say what left: their rounds are never charged again for anything.
+    charged = Charged(state.spent, after, str(fields.get("leaves", "")))
+    state.charges[job.job, number, attempt] = charged
     state.spent = after
     job.rounds_charged += 1
     job.last = (number, attempt)

@@ -10,10 +10,12 @@ from hospital_agent.cohort import Cohort
 from hospital_agent.decisions import REFUSE, Decisions
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.policy import change_policy
+from ledger.content import digest
 from ledger.entry import Entry
 from ledger.records import Refusal, Result
 from privacy.budget_status import BudgetStatus
 from privacy.errors import EpsilonOutOfPolicy
+from privacy.noise import SecureNoise
 
 ONE, OTHERS = "hospital-1", {"hospital-2", "hospital-3", "hospital-4"}
 
@@ -98,6 +100,24 @@ def test_after_the_reveal(four: Consortium, change: Change, code: str) -> None:
     change(four)
     assert four.participant(ONE).answer(four.request(Phase.REVEAL)) == shown
     assert four.ask(Phase.VERIFY)[ONE].error == ""
+    assert charged(four) == 1
+
+
+def test_whoever_lost_what_it_trained_shows_no_second_update(
+    four: Consortium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a backup, which holds the budget and not `rounds.sqlite`; the others help."""
+    monkeypatch.setattr("hospital_agent.participant.SecureNoise", SecureNoise)
+    four.play(1, Phase.REVEAL)
+    first = four.updates[ONE]
+    for folder in four.folders.values():
+        (folder.path / "rounds.sqlite").unlink()
+    four.play(1, Phase.TRAIN)
+    four.ask(Phase.CLOSE)
+    committed = four.participant(ONE).memory.trained((four.job.job, 1, 1))
+    assert committed is not None
+    assert committed.update != digest(first)  # trained anew, with other noise
+    assert four.ask(Phase.REVEAL)[ONE] == Reply(ONE, (), (), "RoundReplay")
     assert charged(four) == 1
 
 

@@ -1,5 +1,7 @@
 """A job whose scores leave with noise: charged to validation patients before a verdict leaves."""
 
+import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -20,13 +22,13 @@ from hospital_agent.cohort import Cohort
 from hospital_agent.evaluation import Evaluations
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.job_card import job_card
-from hospital_agent.participant import Participant
 from hospital_agent.policy import change_policy
 from hospital_agent.releases import Releases
 from hospital_agent.view import ReplicaView
 from ledger.content import model_hash
 from ledger.entry import Entry
 from ledger.records import Evaluation, Job, JobEnd, NoisedScores, Refusal, Verdict
+from privacy.budget import Budget
 from privacy.budget_status import BudgetStatus
 
 ONE = "hospital-1"
@@ -87,23 +89,38 @@ def test_whoever_asks_again_gets_the_same_verdict_for_nothing(noised: Consortium
     assert validation(noised).spent == spent
 
 
-def test_killed_after_the_charge_it_goes_on_and_pays_once(
-    noised: Consortium, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("paid", [False, True])
+def test_killed_beside_the_charge_it_goes_on_and_pays_once(
+    noised: Consortium, monkeypatch: pytest.MonkeyPatch, paid: bool
 ) -> None:
+    """The numbers were kept before: these leave, and no others for the same charge."""
     noised.play(1, Phase.REVEAL)
     participant, request = noised.participant(ONE), noised.request(Phase.VERIFY)
+    charge = Budget.charge
 
-    def killed(*_: object) -> None:
+    def killed(*asked: Any) -> None:
+        if paid:
+            charge(*asked)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Participant, "validator", killed)
+        patch.setattr(Budget, "charge", killed)
         with pytest.raises(KeyboardInterrupt):
             participant.answer(request)
-    spent = validation(noised).spent
-    assert spent.mu2 == Fraction(7, 144)
-    assert noised.participant(ONE).answer(request).entries
-    assert validation(noised).spent == spent
+    assert validation(noised).spent.mu2 == (Fraction(7, 144) if paid else 0)
+    kept = participant.memory.signed(("job-2", 1, 1), "verdict")
+    assert kept is not None
+    assert noised.participant(ONE).answer(request).entries == (kept[1],)
+    assert validation(noised).spent.mu2 == Fraction(7, 144)
+
+
+def test_whoever_lost_a_verdict_makes_no_other_for_nothing(noised: Consortium) -> None:
+    noised.play(1)
+    request = noised.request(Phase.VERIFY)
+    with closing(sqlite3.connect(noised.folders[ONE].path / "rounds.sqlite")) as lost, lost:
+        lost.execute("DELETE FROM signed WHERE type = 'verdict'")
+    again = noised.participant(ONE).answer(request)
+    assert (again.entries, again.error) == ((), "RoundReplay")
 
 
 def test_numbers_are_drawn_anew_and_are_not_the_exact_ones(noised: Consortium) -> None:
@@ -192,6 +209,18 @@ def test_test_results_leave_with_noise_and_are_charged_once(noised: Consortium) 
     shown = intervals(record)["federated"]["auroc"]
     assert shown is not None
     assert shown.low is None
+
+
+def test_whoever_lost_test_results_lets_no_others_out_for_nothing(noised: Consortium) -> None:
+    change_policy(noised.folders[ONE], {"evaluations": "noised"})
+    four = ended(noised)
+    record = evaluation(four).record
+    assert isinstance(record, Evaluation)
+    folder, desk = four.folders[ONE], Desk()
+    (folder.path / "releases.sqlite").unlink()
+    Evaluations(folder, desk).step()  # type: ignore[arg-type]
+    assert desk.taken == []
+    assert Releases(folder.path / "releases.sqlite").refused() == {record.job: "RoundReplay"}
 
 
 def test_a_policy_that_asks_for_noise_lets_no_banded_results_out(four: Consortium) -> None:

@@ -409,7 +409,7 @@ def test_a_founder_takes_its_patients_and_what_they_have_spent_along(tmp_path: P
     cohort = new_cohort_id()
     old.budget.open_cohort(cohort, Decimal(3), DELTA)
     old.budget.reserve(cohort, "job-1", terms)
-    spent = old.budget.charge(cohort, "job-1", 1, 1)
+    spent = old.budget.charge(cohort, "job-1", 1, 1, "u")
     enrol = (
         "hospital-agent", "enrol", "--founder", "--id", "hospital-1", "--title", "Hospital 1",
         "--home", tmp_path / "new", "--out", tmp_path / "form.json", "--old",
@@ -426,7 +426,7 @@ def test_a_founder_takes_its_patients_and_what_they_have_spent_along(tmp_path: P
     with pytest.raises(ReservationMissing):
         new.budget.reserve(cohort, "job-1", terms)
     with pytest.raises(ReservationMissing):
-        old.budget.charge(cohort, "job-1", 2, 1)
+        old.budget.charge(cohort, "job-1", 2, 1, "u")
     new.budget.reserve(cohort, "job-2", terms)
     ok(*enrol, old.path)
     assert new.budget.status(cohort).reserved.mu2 > 0  # what is there stays

@@ -47,8 +47,8 @@ def test_the_life_of_a_job(budget: Budget, cohort: str, tmp_path: Path) -> None:
     assert card.text == "uses 1 of 1.5 left; epsilon after 1, was 0, limit 1.5 (delta 0.00001)"
     assert card.fits
     assert budget.reserve(cohort, "j", terms) == budget.reserve(cohort, "j", terms)
-    first = budget.charge(cohort, "j", 1, 1)
-    second = budget.charge(cohort, "j", 2, 1)
+    first = budget.charge(cohort, "j", 1, 1, "u")
+    second = budget.charge(cohort, "j", 2, 1, "u")
     assert first.before == Cost()
     assert second.before == first.after
     assert first.epsilon < second.epsilon < 1
@@ -60,7 +60,7 @@ def test_the_life_of_a_job(budget: Budget, cohort: str, tmp_path: Path) -> None:
     assert status.epsilon_spent == second.epsilon
     assert [(j.job, j.rounds_charged, j.rounds_reserved) for j in status.jobs] == [("j", 2, 0)]
     with pytest.raises(errors.ReservationMissing):
-        budget.charge(cohort, "j", 3, 1)
+        budget.charge(cohort, "j", 3, 1, "u")
     with pytest.raises(errors.ReservationMissing):
         budget.reserve(cohort, "j", terms)
 
@@ -71,25 +71,27 @@ def test_the_file_is_the_owner_s_alone(tmp_path: Path, budget: Budget) -> None:
 
 def test_a_replay_returns_the_stored_spend_and_costs_nothing(budget: Budget, cohort: str) -> None:
     budget.reserve(cohort, "j", job_terms())
-    first = budget.charge(cohort, "j", 1, 1)
-    budget.charge(cohort, "j", 2, 1)
+    first = budget.charge(cohort, "j", 1, 1, "u")
+    budget.charge(cohort, "j", 2, 1, "u")
     before = budget.status(cohort)
-    again = budget.charge(cohort, "j", 1, 1)
+    again = budget.charge(cohort, "j", 1, 1, "u")
     assert again.replayed
     assert again.to_record() == first.to_record()
+    with pytest.raises(errors.RoundReplay, match="something else"):
+        budget.charge(cohort, "j", 1, 1, "another update")
     assert budget.status(cohort) == before
     with pytest.raises(errors.RoundReplay):
-        budget.charge(cohort, "j", 1, 2)
-    assert not budget.charge(cohort, "j", 2, 2).replayed
+        budget.charge(cohort, "j", 1, 2, "u")
+    assert not budget.charge(cohort, "j", 2, 2, "u").replayed
 
 
 def test_more_rounds_than_reserved_are_refused(budget: Budget, cohort: str) -> None:
     budget.reserve(cohort, "j", job_terms(rounds=1))
-    budget.charge(cohort, "j", 1, 1)
+    budget.charge(cohort, "j", 1, 1, "u")
     with pytest.raises(errors.ReservationMissing):
-        budget.charge(cohort, "j", 1, 2)
+        budget.charge(cohort, "j", 1, 2, "u")
     with pytest.raises(errors.ReservationMissing):
-        budget.charge(cohort, "unknown", 1, 1)
+        budget.charge(cohort, "unknown", 1, 1, "u")
     with pytest.raises(errors.ReservationMissing):
         budget.release(cohort, "unknown")
 
@@ -169,8 +171,8 @@ def test_unknown_cohorts(budget: Budget) -> None:
 )
 def test_tampering_is_found(budget: Budget, cohort: str, tmp_path: Path, change: str) -> None:
     budget.reserve(cohort, "j", job_terms())
-    budget.charge(cohort, "j", 1, 1)
-    budget.charge(cohort, "j", 2, 1)
+    budget.charge(cohort, "j", 1, 1, "u")
+    budget.charge(cohort, "j", 2, 1, "u")
     with sqlite3.connect(tmp_path / "budget.sqlite") as connection:
         with pytest.raises(sqlite3.DatabaseError):
             connection.execute("DELETE FROM event WHERE number = 3")
@@ -217,7 +219,7 @@ def test_concurrent_reserves_never_oversubscribe(tmp_path: Path, cohort: str) ->
 def _charge_for_ever(path: Path, cohort: str, told: int) -> None:
     budget = Budget(path)
     for number in range(1, 10_000):
-        budget.charge(cohort, "j", number, 1)
+        budget.charge(cohort, "j", number, 1, "u")
         os.write(told, number.to_bytes(4, "big"))
 
 
@@ -241,7 +243,7 @@ def test_kill_9_never_lowers_what_is_spent(tmp_path: Path, cohort: str, delay: f
     (job,) = budget.status(cohort).jobs
     # Whatever left the process was charged before; one charge may be on disk that was not told.
     assert job.rounds_charged in (told[-1], told[-1] + 1)
-    assert budget.charge(cohort, "j", told[-1], 1).replayed
+    assert budget.charge(cohort, "j", told[-1], 1, "u").replayed
 
 
 operations = st.lists(
@@ -272,7 +274,7 @@ def test_spent_only_grows_and_never_exceeds_the_limit(
                 if kind == "reserve":
                     budget.reserve(cohort, f"j{job}", job_terms("0.6", rounds=3))
                 elif kind == "charge":
-                    budget.charge(cohort, f"j{job}", number, attempt)
+                    budget.charge(cohort, f"j{job}", number, attempt, "u")
                 elif kind == "release":
                     budget.release(cohort, f"j{job}")
                 else:

@@ -54,7 +54,8 @@ def test_a_first_sampled_job_fixes_how_the_cohort_counts(budget: Budget, cohort:
     status = budget.status(cohort)
     assert isinstance(status.accountant, RenyiAccountant)
     assert status.epsilon(status.reserved) == card.epsilon_after > card.epsilon_before
-    sampled, full = budget.charge(cohort, "sampled", 1, 1), budget.charge(cohort, "full", 1, 1)
+    sampled = budget.charge(cohort, "sampled", 1, 1, "u")
+    full = budget.charge(cohort, "full", 1, 1, "u")
     assert sampled.before == Cost()
     assert full.before == sampled.after
     assert full.after.sampled == sampled.after.sampled
@@ -63,7 +64,7 @@ def test_a_first_sampled_job_fixes_how_the_cohort_counts(budget: Budget, cohort:
     assert record["order"] == status.accountant.order
     assert record["sampled_after"] == record["sampled_before"] != ()
     assert record["mu2_after"] != record["mu2_before"] == "0"
-    again = budget.charge(cohort, "sampled", 1, 1)
+    again = budget.charge(cohort, "sampled", 1, 1, "u")
     assert (again.replayed, again.to_record()) == (True, sampled.to_record())
     budget.reserve(cohort, "more", terms_of("0.05", "1.5"))
     assert budget.status(cohort).accountant == status.accountant
@@ -71,7 +72,7 @@ def test_a_first_sampled_job_fixes_how_the_cohort_counts(budget: Budget, cohort:
 
 def test_a_choice_in_view_of_results_is_refused(budget: Budget, cohort: str) -> None:
     budget.reserve(cohort, "full", FULL)
-    budget.charge(cohort, "full", 1, 1)
+    budget.charge(cohort, "full", 1, 1, "u")
     before = budget.status(cohort)
     for refused in (budget.quote, budget.card):
         with pytest.raises(errors.AccountantFixed):
@@ -86,7 +87,7 @@ def test_a_history_with_such_a_choice_does_not_hold(
 ) -> None:
     """Somebody wrote the event behind the budget's back, with a chain that holds."""
     budget.reserve(cohort, "full", FULL)
-    budget.charge(cohort, "full", 1, 1)
+    budget.charge(cohort, "full", 1, 1, "u")
     with sqlite3.connect(tmp_path / "budget.sqlite") as connection:
         number, previous = connection.execute("SELECT number, digest FROM head").fetchone()
         forged = Event.chained(number + 1, cohort, budget_events.RENYI, {"order": 6}, previous)
@@ -120,7 +121,7 @@ def test_a_refusal_names_what_would_fit_and_it_does(budget: Budget, cohort: str)
 
 def test_the_limit_may_rise_and_fall_and_the_order_stays(budget: Budget, cohort: str) -> None:
     budget.reserve(cohort, "sampled", SAMPLED)
-    budget.charge(cohort, "sampled", 1, 1)
+    budget.charge(cohort, "sampled", 1, 1, "u")
     order = budget.status(cohort).accountant
     budget.set_limit(cohort, Decimal(8))
     assert budget.status(cohort).accountant == order
@@ -161,7 +162,7 @@ def test_a_budget_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     assert status.epsilon_left_for_a_next_job == Decimal("1.8235")
     budget.release(cohort, "job-1")
     budget.reserve(cohort, "job-2", FULL)
-    assert budget.charge(cohort, "job-2", 1, 1).before == status.spent
+    assert budget.charge(cohort, "job-2", 1, 1, "u").before == status.spent
     with pytest.raises(errors.AccountantFixed):
         budget.reserve(cohort, "job-3", SAMPLED)
 
@@ -181,7 +182,8 @@ def spend(budget: Budget, cohort: str, kinds: list[PrivacyTerms], jobs: int) -> 
             budget.reserve(cohort, f"j{number}", terms)
             rounds = draw.randint(1, terms.rounds)
             for round in range(1, rounds + 1):
-                left = budget.charge(cohort, f"j{number}", round, 1).epsilon < draw.uniform(1, 3)
+                spend = budget.charge(cohort, f"j{number}", round, 1, "u")
+                left = spend.epsilon < draw.uniform(1, 3)
             if left or draw.random() < 0.5:
                 budget.release(cohort, f"j{number}")
             released.append(Steps.of(terms, rounds))
