@@ -13,7 +13,7 @@ from functools import lru_cache
 from consortium import tasks
 from consortium import weights as weight_forms
 from consortium.errors import JobInvalid
-from consortium.rounds.aggregation import average_from
+from consortium.rounds.aggregation import FEWEST, average_from
 from consortium.rounds.checks import privacy_terms
 from consortium.rounds.committee import committee_size
 from consortium.rounds.verdict import score_terms
@@ -21,6 +21,7 @@ from consortium.tasks.errors import TaskUnknown
 from ledger.content import Weights, model_hash
 from ledger.quorum import quorum
 from ledger.records import (
+    Aggregation,
     BandedScores,
     Durations,
     Job,
@@ -48,7 +49,8 @@ class JobOrder:
 
     ``epsilon`` decides the noise, unless ``noise`` names a noise multiplier for an institution: its
     epsilon is then what that gives. ``sample_rate`` below 1: each step on a Poisson sample.
-    ``scores``: how numbers about validation patients leave.
+    ``scores``: how numbers about validation patients leave. ``aggregation``: the rule by which a
+    round's updates become one model.
     """
 
     task: str
@@ -60,6 +62,7 @@ class JobOrder:
     sample_rate: Decimal = Decimal(1)
     noise: Mapping[str, Decimal] = field(default_factory=dict)
     scores: BandedScores | NoisedScores = BANDED
+    aggregation: Aggregation = "weighted-mean"
 
 
 def make_job(ledger: str, name: str, order: JobOrder, declared_patients: Mapping[str, int]) -> Job:
@@ -88,6 +91,7 @@ def make_job(ledger: str, name: str, order: JobOrder, declared_patients: Mapping
         seed=order.seed,
         initial_model=model_hash(initial_model(task.name, order.seed)),
         average_from=average_from(order.rounds),
+        aggregation=order.aggregation,
         participants=tuple(
             Participant(
                 institution=institution,
@@ -161,6 +165,10 @@ def check_job(job: Job, members: Mapping[str, MemberForm]) -> None:
         raise _invalid("one of its phases waits longer than seven days")
     if job.committee != committee_size(len(names)):
         raise _invalid("its committee is not of the size that its participants need")
+    if len(names) < FEWEST[job.aggregation]:
+        raise _invalid(
+            f"{job.aggregation} needs {FEWEST[job.aggregation]} participants, it has {len(names)}"
+        )
     if job.average_from != average_from(job.rounds):
         raise _invalid("its rule for the released model is not the task's")
     largest = max(participant.weight for participant in job.participants)

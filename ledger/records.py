@@ -310,6 +310,10 @@ class NoisedScores(_Form):
     noise_multiplier: DecimalText
 
 
+Aggregation = Literal["weighted-mean", "median", "trimmed-mean", "krum"]
+"""How a round's accepted updates become one model (`consortium.rounds.aggregation`)."""
+
+
 class Durations(_Form):
     """How long each phase of a round waits for answers, in whole seconds."""
 
@@ -334,6 +338,7 @@ class Job(LedgerRecord):
     seed: Count
     initial_model: Digest
     average_from: Positive
+    aggregation: Aggregation
     participants: Annotated[
         tuple[Participant, ...], Field(min_length=1, max_length=1000, strict=False)
     ]

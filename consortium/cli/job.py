@@ -47,6 +47,11 @@ def submit(
         typer.Option(help="With --score-noise: validation patients of a class below which a "
                           "hospital's scores are drawn towards one half.", min=5, max=10**9),
     ] = 500,
+    aggregation: Annotated[
+        str,
+        typer.Option(help="How a round's updates become one model: weighted-mean, median (from 3 "
+                          "hospitals on), trimmed-mean (4) or krum (5)."),
+    ] = "weighted-mean",
     delta: Annotated[
         str, typer.Option(help="Of that cost; hospitals measure at their policy's delta.")
     ] = "0.00001",
@@ -72,7 +77,7 @@ def submit(
 
     wanted = Wanted(
         task, rounds, epsilon, delta, seed, tuple(patients or ()), phase_seconds, name,
-        noise_multiplier, left, sample_rate, score_noise, score_fewest,
+        noise_multiplier, left, sample_rate, score_noise, score_fewest, aggregation,
     )  # fmt: skip
     print_result(submit_wanted(home_path(home), wanted), format)
 

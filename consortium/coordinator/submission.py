@@ -15,9 +15,10 @@ from consortium.coordinator.what_is_left import noise_for_what_is_left
 from consortium.errors import JobInvalid, NotFinal, OptionInvalid
 from consortium.local import open_ledger
 from consortium.offers import Offers
+from consortium.rounds.aggregation import FEWEST
 from ledger.errors import QuorumMissing, SequenceConflict
 from ledger.quorum import quorum
-from ledger.records import BandedScores, Durations, NoisedScores
+from ledger.records import Aggregation, BandedScores, Durations, NoisedScores
 from ledger.store import LedgerStore
 from privacy.contract import decimal_text
 
@@ -46,6 +47,7 @@ class Wanted:
     sample_rate: str = "1"
     score_noise: str | None = None
     score_fewest: int = 500
+    aggregation: str = "weighted-mean"
 
 
 def submit(home: Path, wanted: Wanted) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def submit(home: Path, wanted: Wanted) -> dict[str, Any]:
         task.name, wanted.rounds, _decimal("--epsilon", wanted.epsilon or "1"),
         _decimal("--delta", wanted.delta), wanted.seed,
         _durations(wanted.phase_seconds), _decimal("--sample-rate", wanted.sample_rate),
-        scores=_scores(wanted),
+        scores=_scores(wanted), aggregation=_aggregation(wanted.aggregation),
     )  # fmt: skip
     with open_ledger(home, shared=True) as (local, store):
         view = StoreView(store, local.content, local.models)
@@ -122,6 +124,15 @@ def _scores(wanted: Wanted) -> BandedScores | NoisedScores:
         )
     return NoisedScores(
         kind="noised", fewest=wanted.score_fewest, noise_multiplier=decimal_text(noise)
+    )
+
+
+def _aggregation(wanted: str) -> Aggregation:
+    for rule in FEWEST:
+        if rule == wanted:
+            return rule
+    raise OptionInvalid(
+        f"--aggregation {wanted[:20]!r} is no rule", f"choose one of {', '.join(FEWEST)}"
     )
 
 

@@ -18,7 +18,7 @@ have revealed, so it has cost nobody anything. Once a quorum closed, the round c
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from consortium.rounds.aggregation import weighted_mean
+from consortium.rounds.aggregation import new_model
 from consortium.rounds.checks import Examined, RoundContext
 from consortium.rounds.checks.harm import held_harmful
 from consortium.rounds.codes import HARMFUL, NO_QUORUM
@@ -126,8 +126,7 @@ def derive_result(
     void = not accepted
     model = context.model
     if not void:
-        public = {p.institution: p.weight for p in context.job.participants}
-        model = weighted_mean(accepted, public)
+        model = new_model(context.job, accepted)
     averages = _averages(accepted, shapley, policy, history)
     learner = _learner(accepted, scores, records)
     rejected = {name for name, code in codes.items() if code not in (ACCEPTED, NO_QUORUM)}

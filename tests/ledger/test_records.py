@@ -39,7 +39,7 @@ BODIES: list[dict[str, Any]] = [
     {
         "v": 1, "type": "job", "ledger": D, "author": "coordinator", "job": "job-1",
         "task": "breast-cancer", "task_fingerprint": D, "rounds": 10, "seed": 0,
-        "initial_model": D, "average_from": 6,
+        "initial_model": D, "average_from": 6, "aggregation": "weighted-mean",
         "participants": [{"institution": "hospital-1", "weight": 130, "terms": TERMS}],
         "thresholds": {"false_alarm": "0.0001", "drop": 1500}, "scores": {"kind": "banded"},
         "committee": 4,

@@ -63,6 +63,7 @@ def job(chain: Chain, name: str, names: Iterable[str] = HOSPITALS, **changed: An
     body = {
         "type": "job", "job": name, "task": "breast-cancer", "task_fingerprint": "ab" * 32,
         "rounds": 3, "seed": 0, "initial_model": "00" * 32, "average_from": 2,
+        "aggregation": "weighted-mean",
         "participants": participants, "thresholds": {"false_alarm": "0.0001", "drop": 1500},
         "scores": {"kind": "banded"}, "committee": 4,
         "durations": {"train": 600, "close": 60, "reveal": 120, "verify": 600},
