@@ -1,6 +1,6 @@
 """A model's weights: arrays by name, as bytes (safetensors), as one vector, in and out of torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +39,11 @@ def vector(weights: Weights) -> NDArray[np.float64]:
     return np.concatenate([weights[name].astype(np.float64).ravel() for name in sorted(weights)])
 
 
+def stack(models: Sequence[Weights]) -> dict[str, NDArray[np.float32]]:
+    """Models of one form as one, each array with a leading axis."""
+    return {name: np.stack([model[name] for model in models]) for name in models[0]}
+
+
 def of_module(module: "nn.Module") -> dict[str, NDArray[np.float32]]:
     """A copy of a module's parameters and buffers."""
     return from_torch(module.state_dict())
@@ -54,3 +59,16 @@ def to_torch(weights: Weights) -> "dict[str, Tensor]":
     import torch
 
     return {name: torch.from_numpy(array.copy()) for name, array in weights.items()}
+
+
+def predictions(module: "nn.Module", models: Weights, inputs: "Tensor") -> NDArray[np.float64]:
+    """Logits [m, n] on inputs [n, ...] of m models of the module's form (`stack`)."""
+    import torch
+
+    def logits(state: "dict[str, Tensor]") -> "Tensor":
+        predicted: Tensor = torch.func.functional_call(module, state, (inputs,))
+        return predicted.squeeze(1)
+
+    with torch.no_grad():
+        stacked: Tensor = torch.func.vmap(logits)(to_torch(models))
+    return stacked.numpy().astype(np.float64)

@@ -131,19 +131,10 @@ class Cohort:
         return self.tensors(part)[1].numpy().astype(np.float64)
 
     def predictor(self, part: str, seed: int) -> Callable[[Weights], NDArray[np.float64]]:
-        """How a model predicts on a part: weights to logits, float64 [n]."""
+        """How models predict on a part: weights with a leading axis of m to logits [m, n]."""
         model = tasks.get(self.task).model(seed)
         inputs = self.tensors(part)[0]
-
-        def predict(weights: Weights) -> NDArray[np.float64]:
-            import torch
-
-            model.load_state_dict(weight_forms.to_torch(weights))
-            with torch.no_grad():
-                logits: Tensor = model(inputs).squeeze(1)
-            return logits.numpy().astype(np.float64)
-
-        return predict
+        return lambda models: weight_forms.predictions(model, models, inputs)
 
 
 @lru_cache(maxsize=256)

@@ -202,8 +202,8 @@ def evaluate(cohort: Cohort, job: Job, institution: str, model: Weights) -> Exac
     return Exact(
         positives,
         len(outcomes) - positives,
-        measures(predict(model), outcomes),
-        measures(predict(alone), outcomes),
+        measures(predict(weight_forms.stack([model]))[0], outcomes),
+        measures(predict(weight_forms.stack([alone]))[0], outcomes),
         baselines.majority(task, split),
     )
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -58,14 +57,15 @@ class Hospital:
     def validator(self) -> Validator:
         """Its validation patients, as they judge a model."""
         inputs, labels = self.task.tensors(self.split.validation)
-        return Validator(_wide(labels), lambda weights: _logits(self.task, weights, inputs))
+        return Validator(_wide(labels), lambda models: _logits(self.task, models, inputs))
 
     def test_auroc(self, weights: Weights) -> float | None:
         """A model on its test patients; None with fewer than five of either class."""
         inputs, labels = self.task.tensors(self.split.test)
         if not score.can_score(_wide(labels)):
             return None
-        return score.auroc(_wide(labels), _logits(self.task, weights, inputs))
+        (logits,) = _logits(self.task, weight_forms.stack([weights]), inputs)
+        return score.auroc(_wide(labels), logits)
 
 
 def sites_of(task: Task, data_dir: Path | None, hospitals: int) -> list[Site]:
@@ -108,11 +108,8 @@ def _dealt(site: Site, task: Task, parts: int) -> Sequence[Site]:
     ]  # fmt: skip
 
 
-def _logits(task: Task, weights: Weights, inputs: Tensor) -> NDArray[np.float64]:
-    model = task.model()
-    model.load_state_dict(weight_forms.to_torch(weights))
-    with torch.no_grad():
-        return _wide(model(inputs).squeeze(1))
+def _logits(task: Task, models: Weights, inputs: Tensor) -> NDArray[np.float64]:
+    return weight_forms.predictions(task.model(), models, inputs)
 
 
 def _wide(values: Tensor) -> NDArray[np.float64]:

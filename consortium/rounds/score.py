@@ -7,8 +7,8 @@ had its noise before (`privacy.noised_release`).
 """
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from privacy.release import AUROC_BAND, FEWEST_OF_A_CLASS, band
 
@@ -20,10 +20,15 @@ def auroc(labels: NDArray[np.float64], logits: NDArray[np.float64]) -> float:
 
     Both arrays have one value a patient; labels are 0 or 1, with both present.
     """
+    return float(aurocs(labels, logits[None])[0])
+
+
+def aurocs(labels: NDArray[np.float64], logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """AUROC of many models at once: labels [n] as of one, logits [m, n]."""
     positive = labels > 0.5
     n_positive, n_negative = int(positive.sum()), int((~positive).sum())
-    rank_sum = float(pd.Series(logits).rank().to_numpy()[positive].sum())
-    return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
+    rank_sums: NDArray[np.float64] = rankdata(logits, axis=1)[:, positive].sum(axis=1)
+    return (rank_sums - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
 
 
 def can_score(labels: NDArray[np.float64]) -> bool:

@@ -9,21 +9,23 @@ asks has charged them before.
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from consortium.rounds import score
-from consortium.rounds.aggregation import weighted_mean
+from consortium.rounds.aggregation import Coalitions, coalition_models
 from consortium.rounds.checks import Examined, RoundContext
 from consortium.rounds.checks.harm import is_harmful
-from consortium.rounds.shapley import EXACT_LIMIT, shapley_values
+from consortium.rounds.shapley import Value, shapley_values
+from consortium.weights import stack
 from ledger.content import Weights
 from ledger.records import ACCEPTED, Finding, Job, NoisedScores
 from privacy.contract import PrivacyTerms
 from privacy.noise import NoiseSource, SecureNoise
 from privacy.noised_release import ReleaseNoise
+
+_NUMBERS_AT_ONCE = 4_000_000
 
 
 class Validator:
@@ -31,7 +33,8 @@ class Validator:
 
     Args:
         labels: 0 or 1 a patient, float64 [n].
-        predict: logits of a model on these patients, float64 [n].
+        predict: logits of models, arrays with a leading axis of m, on these patients: float64
+            [m, n].
         noised: how wide the noise on the numbers is; None: they leave in bands.
         noise: where it is taken from.
     """
@@ -51,13 +54,29 @@ class Validator:
         self._negatives = len(labels) - self._positives
         self.scores = noised is not None or score.can_score(labels)
 
+    @property
+    def patients(self) -> int:
+        """How many they are."""
+        return len(self._labels)
+
+    @property
+    def noised(self) -> bool:
+        """Whether its numbers leave with noise."""
+        return self._noised is not None
+
     def auroc(self, weights: Weights) -> float:
         """AUROC of a model on these patients; in the noised mode the one that noise is for."""
-        defined = self._positives > 0 and self._negatives > 0
-        exact = score.auroc(self._labels, self._predict(weights)) if defined else 0.5
-        return (
-            self._noised.drawn(exact, self._positives, self._negatives) if self._noised else exact
-        )
+        return float(self.aurocs(stack([weights]))[0])
+
+    def aurocs(self, models: Weights) -> NDArray[np.float64]:
+        """The same [m] of models, arrays with a leading axis of m."""
+        if self._positives == 0 or self._negatives == 0:
+            return np.full(len(next(iter(models.values()))), 0.5)
+        exact = score.aurocs(self._labels, self._predict(models))
+        if self._noised is None:
+            return exact
+        sizes = self._positives, self._negatives
+        return np.array([self._noised.drawn(value, *sizes) for value in exact.tolist()])
 
     def with_noise(self, auroc: float) -> float:
         """An AUROC as findings are made of it."""
@@ -142,15 +161,35 @@ def findings(
 
 def _contributions(
     context: RoundContext, passed: Mapping[str, Weights], validator: Validator, current: float
-) -> dict[str, float] | None:
-    if len(passed) > EXACT_LIMIT:
-        return None  # nothing was measured, so nothing is reported
-    public = {p.institution: p.weight for p in context.job.participants}
+) -> dict[str, float]:
+    """Shapley values of the proofs that passed; orders, if any are drawn, by public values only."""
+    if not passed:
+        return {}
+    names = sorted(passed)
+    place = (context.ledger, context.base, context.job.job, context.round, context.attempt)
+    seed = "\n".join(["medpole/shapley/v1", *map(str, place), *names]).encode()
+    worth = coalition_worth(context.job, passed, validator, current)
+    found = shapley_values(len(names), worth, seed, fixed=validator.noised)
+    return dict(zip(names, found.tolist(), strict=True))
 
-    @cache
-    def value(coalition: frozenset[str]) -> float:
-        if not coalition:
-            return current
-        return validator.auroc(weighted_mean({n: passed[n] for n in coalition}, public))
 
-    return shapley_values(sorted(passed), value)
+def coalition_worth(
+    job: Job, updates: Mapping[str, Weights], validator: Validator, current: float
+) -> Value:
+    """The AUROC of what the job's rule makes of each coalition's updates; ``current`` of nobody's.
+
+    Players are the updates in the order of their institutions' names.
+    """
+    # Memory: the updates of a coalition side by side, and one prediction a patient.
+    each = sum(array.size for update in updates.values() for array in update.values())
+    at_once = max(1, _NUMBERS_AT_ONCE // (each + validator.patients))
+
+    def worth(coalitions: Coalitions) -> NDArray[np.float64]:
+        values = np.full(len(coalitions), current)
+        some = np.flatnonzero(coalitions.any(axis=1))
+        for first in range(0, len(some), at_once):
+            part = some[first : first + at_once]
+            values[part] = validator.aurocs(coalition_models(job, updates, coalitions[part]))
+        return values
+
+    return worth

@@ -313,8 +313,8 @@ def test_findings_judge_others_and_check_oneself() -> None:
     random = np.random.default_rng(0)
     inputs, labels = random.normal(size=(40, 30)), np.array([0.0, 1.0] * 20)
 
-    def predict(weights: Weights) -> np.ndarray:
-        return inputs @ weights["weight"][0].astype(np.float64) + float(weights["bias"][0])
+    def predict(models: Weights) -> np.ndarray:
+        return models["weight"][:, 0].astype(np.float64) @ inputs.T + models["bias"]
 
     round.examined["hospital-3"] = Examined("NearCopy", round.examined["hospital-3"].weights)
     said = findings(round.context, round.examined, Validator(labels, predict), "hospital-1")
