@@ -44,6 +44,16 @@ def stack(models: Sequence[Weights]) -> dict[str, NDArray[np.float32]]:
     return {name: np.stack([model[name] for model in models]) for name in models[0]}
 
 
+def of_vector(vector: NDArray[np.float64], like: Weights) -> dict[str, NDArray[np.float32]]:
+    """The weights that `vector` makes this vector of, in the shapes of ``like``."""
+    names = sorted(like)
+    parts = np.split(vector, np.cumsum([like[name].size for name in names])[:-1])
+    return {
+        name: part.reshape(like[name].shape).astype(np.float32)
+        for name, part in zip(names, parts, strict=True)
+    }
+
+
 def of_module(module: "nn.Module") -> dict[str, NDArray[np.float32]]:
     """A copy of a module's parameters and buffers."""
     return from_torch(module.state_dict())

@@ -35,6 +35,7 @@ from consortium.contract import JobOrder, initial_model, make_job, task_groups
 from consortium.founding import DEFAULT_CREDITS
 from consortium.lab.hospitals import Hospital, sites_of
 from consortium.lab.submission import Submission, submit
+from consortium.rounds import score
 from consortium.rounds.aggregation import average_of_rounds
 from consortium.rounds.checks import (
     EarlierStep,
@@ -153,6 +154,13 @@ class Arena:
         job = make_job(ledger, "job-1", order, declared)
         return Arena([Hospital.of(site, task, order.seed) for site in sites], job, **options)
 
+    def twin(self) -> "Arena":
+        """The same job at its beginning: what would have been, had somebody acted otherwise."""
+        return Arena(
+            list(self.hospitals.values()), self.job,
+            defended=self.defended, contributions=self._contributions,
+        )  # fmt: skip
+
     @property
     def context(self) -> RoundContext:
         """What every member knows before the next round's reveals."""
@@ -250,6 +258,13 @@ class Arena:
         model = self.released() if weights is None else weights
         found = [hospital.test_auroc(model) for hospital in self.hospitals.values()]
         return float(np.mean([auroc for auroc in found if auroc is not None]))
+
+    def pooled_auroc(self, weights: Weights | None = None) -> float:
+        """AUROC on the test patients of all hospitals in one table, which only a lab may do."""
+        model = self.released() if weights is None else weights
+        parts = [hospital.predicted(model) for hospital in self.hospitals.values()]
+        labels, logits = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return score.auroc(labels, logits)
 
     def credits(self) -> dict[str, int]:
         """All credits that each hospital has earned: learning, verdicts and bonuses."""

@@ -130,6 +130,12 @@ CATALOGUE = (
         "changes no acceptance; is named, and not paid for its verdicts",
     ),
     Cheat(
+        "one-liar-more", By.VALIDATOR,
+        "lies like that together with as many others as make f + 1 of n",
+        "not held back: more liars than a consortium of this size bears decide what is accepted",
+        demo=False,
+    ),
+    Cheat(
         "split-commitments", By.COORDINATOR,
         "shows one half of the hospitals another set of commitments than the other, and asks for "
         "the reveals all the same",
@@ -140,7 +146,7 @@ CATALOGUE = (
         "added-commitment", By.COORDINATOR,
         "adds a commitment to the set when the reveals are known",
         "no hospital gives a verdict on another set than it closed",
-        ("SetSignedAlready",), demo=False,
+        ("SetSignedAlready", "RoundInvalid"), demo=False,
     ),
     Cheat(
         "rewritten-verdict", By.COORDINATOR,
@@ -158,7 +164,7 @@ CATALOGUE = (
         "forked-block", By.COORDINATOR,
         "shows two halves of the hospitals two blocks at one height",
         "neither becomes final: no hospital co-signs a second block at a height",
-        ("ForkRefused",), demo=False,
+        ("ForkRefused", "QuorumMissing"), demo=False,
     ),
 )  # fmt: skip
 

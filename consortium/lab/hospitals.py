@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -54,18 +55,25 @@ class Hospital:
             possession[role] = shown.hex()
         return MemberForm(id=self.name, title=self.name.title(), keys=forms, possession=possession)
 
+    @cached_property
+    def _validation(self) -> tuple[Tensor, Tensor]:
+        return self.task.tensors(self.split.validation)
+
     def validator(self) -> Validator:
         """Its validation patients, as they judge a model."""
-        inputs, labels = self.task.tensors(self.split.validation)
+        inputs, labels = self._validation
         return Validator(_wide(labels), lambda models: _logits(self.task, models, inputs))
 
     def test_auroc(self, weights: Weights) -> float | None:
         """A model on its test patients; None with fewer than five of either class."""
+        labels, logits = self.predicted(weights)
+        return score.auroc(labels, logits) if score.can_score(labels) else None
+
+    def predicted(self, weights: Weights) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Its test patients' labels, and a model's logits on them, each [n]."""
         inputs, labels = self.task.tensors(self.split.test)
-        if not score.can_score(_wide(labels)):
-            return None
         (logits,) = _logits(self.task, weight_forms.stack([weights]), inputs)
-        return score.auroc(_wide(labels), logits)
+        return _wide(labels), logits
 
 
 def sites_of(task: Task, data_dir: Path | None, hospitals: int) -> list[Site]:
