@@ -17,6 +17,7 @@ from consortium.cli import (
     founding,
     institution,
     job,
+    lab,
     ledger,
     oidc,
     superlink,
@@ -46,6 +47,7 @@ app.add_typer(job.app, name="job")
 app.add_typer(tls.app, name="tls")
 app.add_typer(token.app, name="token")
 founding.register(app)
+lab.register(app)
 superlink.register(app)
 events.register(app)
 access_log.register(app)

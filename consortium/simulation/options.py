@@ -59,14 +59,14 @@ def check_options(
             "--data-dir is given, but breast-cancer comes with the installation",
             "leave --data-dir out, or choose --dataset heart-disease",
         )
-    _between("--rounds", rounds, 1, MOST_ROUNDS)
+    between("--rounds", rounds, 1, MOST_ROUNDS)
     if hospitals is not None:
-        _between("--hospitals", hospitals, 1, MOST_HOSPITALS)
-    _between("--seed", seed, 0, 2**31 - 1)
-    job = _positive("--epsilon", epsilon)
+        between("--hospitals", hospitals, 1, MOST_HOSPITALS)
+    between("--seed", seed, 0, 2**31 - 1)
+    job = positive("--epsilon", epsilon)
     lifetime = None
     if lifetime_epsilon is not None:
-        lifetime = _positive("--lifetime-epsilon", lifetime_epsilon)
+        lifetime = positive("--lifetime-epsilon", lifetime_epsilon)
     elif not (home / "home.json").exists():  # else the hospitals' own policies say
         lifetime = Decimal(DEFAULT_LIFETIME_EPSILON)
     if lifetime is not None and job > lifetime:
@@ -74,7 +74,7 @@ def check_options(
             f"--epsilon is {job}, above the lifetime limit of {lifetime}",
             f"ask for at most {lifetime}, or raise --lifetime-epsilon",
         )
-    chance = _positive("--delta", delta if delta is not None else DEFAULT_DELTA[dataset])
+    chance = positive("--delta", delta if delta is not None else DEFAULT_DELTA[dataset])
     if chance >= Decimal("0.1"):
         raise OptionInvalid(
             f"--delta is {chance}; allowed: above 0 and below 0.1",
@@ -91,14 +91,16 @@ def check_options(
     )  # fmt: skip
 
 
-def _between(name: str, value: int, low: int, high: int) -> None:
+def between(name: str, value: int, low: int, high: int) -> None:
+    """Raises OptionInvalid unless an option's number lies there."""
     if not low <= value <= high:
         raise OptionInvalid(
             f"{name} is {value}; allowed: {low} to {high}", f"choose a number from {low} to {high}"
         )
 
 
-def _positive(name: str, text: str) -> Decimal:
+def positive(name: str, text: str) -> Decimal:
+    """An option's number above 0. Raises OptionInvalid."""
     try:
         value = Decimal(text)
     except InvalidOperation:
