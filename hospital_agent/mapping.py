@@ -64,7 +64,7 @@ class ColumnMapping(_Form):
     ``at`` a day.
     Then the value is looked up in ``values``, or converted from ``unit`` (of each row: the one in
     the column ``unit_from``), by ``molar_mass`` between amount and mass, and compared with
-    ``above``: 1 over it, else 0.
+    ``above``: 1 over it, else 0; what is not from ``low`` to ``high`` cannot have been measured.
     """
 
     origin: Name | None = Field(default=None, alias="from")
@@ -81,6 +81,8 @@ class ColumnMapping(_Form):
     molar_mass: Name | None = None
     values: dict[str, float] | None = None
     above: Name | None = None
+    low: Name | None = None
+    high: Name | None = None
 
     @property
     def events(self) -> tuple[Code, ...]:
@@ -172,6 +174,12 @@ def _check(mapping: Mapping, task: Task) -> None:
             )
         if column.coded and (column.unit or column.unit_from or column.above):
             raise _invalid(f"{where}: codes have no unit", "leave out values, or unit and above")
+        if not bool(column.above) == bool(column.low) == bool(column.high):
+            raise _invalid(
+                f"{where}: above needs low and high, and nothing else does",
+                'add what can be measured at all, like low = "20 mg/dL", high = "1500 mg/dL": '
+                "a code for a missing value would become 0 or 1",
+            )
         if column.unit is not None and column.unit_from is not None:
             raise _invalid(f"{where} names two units", "leave out unit or unit_from")
 

@@ -43,6 +43,7 @@ _PATIENT_COLUMNS: Final = frozenset(
 _COMMA: Final = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
 _TEXT, _COMMAS, _CODE = "not numbers", "comma", "code"
 _NO_UNIT, _UNIT, _OTHER_UNIT = "no unit", "unknown unit", "other unit"
+_IMPOSSIBLE = "impossible"
 
 
 @dataclass(frozen=True)
@@ -207,8 +208,12 @@ class Reading:
             self._note(name, _CODE, np.isnan(numbers) & cells.notna().to_numpy())
             return np.asarray(numbers, dtype=np.float64)
         numbers = self._converted(name, column, self._parsed(name, cells), frame)
-        if column.above is not None:
-            limit = amount(name, column.above, self._target(name))
+        if column.above and column.low and column.high:
+            low, limit, high = (
+                amount(name, text, self._target(name))
+                for text in (column.low, column.above, column.high)
+            )
+            self._note(name, _IMPOSSIBLE, (numbers < low) | (numbers > high))
             numbers = np.where(np.isnan(numbers), numbers, np.asarray(numbers > limit, np.float64))
         feature = self._features.get(name)
         if feature is not None and feature.is_age:
@@ -320,6 +325,12 @@ class Reading:
                 f"{name}: {rows} rows have a unit that does not convert to "
                 f"{self._target(name) or 'a plain number'}",
                 f"if it is amount of substance, add molar_mass to {section}; else leave these out",
+            )
+        if trouble == _IMPOSSIBLE:
+            return DataInvalid(
+                f"{name}: {rows} rows are not from low to high",
+                "empty what means that a value is missing in the source, and correct the rest; or "
+                f"correct low and high in {section}",
             )
         return DataInvalid(
             f"{name}: {rows} rows are not numbers",

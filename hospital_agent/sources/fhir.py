@@ -5,9 +5,10 @@ memory grows with patients and not with what is said of them; a Bundle is one JS
 up to `MOST_OF_A_BUNDLE`. What the mapping names by "system|code" becomes a column, with the UCUM
 unit of each value beside it; every other element is looked at for identifiers and dropped.
 
-What counts: Observations that are not cancelled or entered in error, of the mapping's days, and of
-these the first or newest by its date (one without a date is older than all); Conditions that are
-not refuted or entered in error, and "absent" where there is none.
+What counts: Observations of the patient that are not cancelled or entered in error, of the
+mapping's days, and of these the first or newest by its date (one without a date is older than all);
+Conditions that are not refuted or entered in error: "present", or "unconfirmed" where none is
+confirmed, which the mapping must say the meaning of; and "absent" where there is none.
 """
 
 import json
@@ -117,7 +118,7 @@ class FhirExport:
                 case "Condition":
                     for name in self._named(resource.get("code"), "condition"):
                         if _counts(resource, _when(resource, "onset"), self._mapped[name]):
-                            found.add(resource, name, ("", "present", None))
+                            found.add(resource, name, _of_condition(resource))
         if not found.patients:
             raise SourceEmpty("the export holds no Patient", "export Patient too")
         return found
@@ -322,6 +323,14 @@ def _value(part: _Resource) -> tuple[str | None, str | None]:
     return (str(value).lower() if isinstance(value, bool) else str(value)), None
 
 
+def _of_condition(resource: _Resource) -> _Value:
+    """Whether a Condition is confirmed; one that is counts for more than one that is not."""
+    verified = [code.partition("|")[2] for code in _codes(resource.get("verificationStatus"))]
+    if verified and "confirmed" not in verified:
+        return "0", "unconfirmed", None
+    return "1", "present", None
+
+
 def _when(resource: _Resource, prefix: str) -> str:
     """When something was, as a text that sorts; "" where that is not said."""
     period = resource.get(f"{prefix}Period")
@@ -340,7 +349,7 @@ def _when(resource: _Resource, prefix: str) -> str:
 
 
 def _counts(resource: _Resource, when: str, column: ColumnMapping) -> bool:
-    if str(resource.get("status")) in _NOT_SO:
+    if str(resource.get("status")) in _NOT_SO or "focus" in resource:  # it is about another
         return False
     verified = _codes(resource.get("verificationStatus"))
     if any(code.partition("|")[2] in _NOT_SO for code in verified):

@@ -26,6 +26,8 @@ molar_mass = "386.65 g/mol"
 observation = ["http://loinc.org|1558-6"]
 take = "first"
 above = "120 mg/dL"
+low = "20 mg/dL"
+high = "1500 mg/dL"
 [columns.thalach]
 observation = ["http://loinc.org|8873-2"]
 take = "newest"

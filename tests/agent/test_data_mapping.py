@@ -55,6 +55,8 @@ def test_names_units_codes_and_thresholds(tmp_path: Path) -> None:
         unit = "mmol/L"
         molar_mass = "180.16 g/mol"
         above = "120 mg/dL"
+        low = "20 mg/dL"
+        high = "1500 mg/dL"
         [columns.trestbps]
         from = "trestbps"
         unit = "kPa"
@@ -65,6 +67,23 @@ def test_names_units_codes_and_thresholds(tmp_path: Path) -> None:
     )  # fmt: skip
     expected = frame.astype(float)
     pd.testing.assert_frame_equal(numbers[list(frame)], expected, rtol=1e-4, check_dtype=False)
+
+
+def test_behind_a_threshold_a_code_for_a_missing_value_is_no_measurement(tmp_path: Path) -> None:
+    frame = heart().astype(object)
+    frame["glucose"] = [80.0, 150.0] * 30
+    frame.loc[[0, 1, 2], "glucose"] = [0, 999_999, -9]
+    source = tmp_path / "t.csv"
+    frame.drop(columns="fbs").to_csv(source, index=False)
+    section = '[columns.fbs]\nfrom = "glucose"\nabove = "120 mg/dL"\n'
+    bounds = 'low = "20 mg/dL"\nhigh = "1500 mg/dL"\n'
+    done = check(source, "--mapping", written(tmp_path / "m.toml", section + bounds))
+    assert done.code == 1
+    (said,) = [line for line in done.out.splitlines() if line.startswith("problem: fbs")]
+    assert "are not from low to high" in said
+    for wrong in (section, section + 'low = "20 mg/dL"\n', '[columns.fbs]\nfrom = "g"\n' + bounds):
+        done = check(source, "--mapping", written(tmp_path / "m.toml", wrong))
+        assert "error[MappingFileInvalid]" in done.err
 
 
 def test_a_unit_of_each_row(tmp_path: Path) -> None:

@@ -140,6 +140,8 @@ molar_mass = "386.65 g/mol"
 measurement = [3037110]
 take = "first"
 above = "120 mg/dL"
+low = "20 mg/dL"
+high = "1500 mg/dL"
 [columns.thalach]
 measurement = [3004500]
 take = "newest"

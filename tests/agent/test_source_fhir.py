@@ -13,6 +13,7 @@ from fhir_examples import (
     Resource,
     bundle,
     concept,
+    condition,
     ndjson,
     observation,
     of_one,
@@ -117,10 +118,45 @@ def test_a_unit_of_the_mapping_is_for_values_that_do_not_say_their_own(tmp_path:
     ]
     text = (
         f'[columns.fbs]\nobservation = ["{LOINC}|1558-6"]\ntake = "newest"\nunit = "mg/dL"\n'
-        'molar_mass = "180.16 g/mol"\nabove = "120 mg/dL"\n'
+        'molar_mass = "180.16 g/mol"\nabove = "120 mg/dL"\nlow = "20 mg/dL"\nhigh = "1500 mg/dL"\n'
     )
     found = numbers(ndjson(tmp_path / "e.ndjson", [*patients, *facts]), tmp_path, text)
     assert found["fbs"].tolist() == [1, 1, 0]
+
+
+def test_a_condition_that_nobody_confirmed_means_what_the_mapping_says(tmp_path: Path) -> None:
+    patients = [{"resourceType": "Patient", "id": str(n)} for n in range(4)]
+    stages = [["provisional"], ["confirmed"], ["differential", "confirmed"]]
+    facts = [
+        condition(
+            f"Patient/{n}", "53741008",
+            verificationStatus=concept("http://terminology.hl7.org", verified),
+        )
+        for n, several in enumerate(stages)
+        for verified in several
+    ]  # fmt: skip
+    source = ndjson(tmp_path / "e.ndjson", [*patients, *facts])
+    text = '[columns.disease]\ncondition = ["http://snomed.info/sct|53741008"]\nvalues = '
+    found = numbers(source, tmp_path, text + "{ present = 1, absent = 0, unconfirmed = 0 }\n")
+    assert found["disease"].tolist() == [0, 1, 1, 0]
+    known = text + "{ present = 1, absent = 0 }\n"
+    said = report(source, "--mapping", written(tmp_path / "m.toml", known))
+    assert any(
+        "a code that values does not list" in problem["what"] for problem in said["problems"]
+    )
+
+
+def test_what_is_said_of_another_than_the_patient_does_not_count(tmp_path: Path) -> None:
+    patients = [{"resourceType": "Patient", "id": str(n)} for n in range(2)]
+    facts = [
+        observation("Patient/0", concept(LOINC, "2093-3"), "2020",
+                    valueQuantity=quantity(200, "mg/dL")),
+        observation("Patient/0", concept(LOINC, "2093-3"), "2021",
+                    valueQuantity=quantity(300, "mg/dL"), focus=[{"reference": "Patient/1"}]),
+    ]  # fmt: skip
+    text = f'[columns.chol]\nobservation = ["{LOINC}|2093-3"]\ntake = "newest"\n'
+    found = numbers(ndjson(tmp_path / "e.ndjson", [*patients, *facts]), tmp_path, text)
+    assert found["chol"].tolist()[0] == 200
 
 
 OTHERS = {
