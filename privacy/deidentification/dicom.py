@@ -70,12 +70,13 @@ _NUMBERS = """
     PixelRepresentation SmallestImagePixelValue LargestImagePixelValue PixelPaddingValue
     PixelPaddingRangeLimit RescaleIntercept RescaleSlope WindowCenter WindowWidth PixelSpacing
     ImagerPixelSpacing NominalScannedPixelSpacing PixelAspectRatio SliceThickness
-    SpacingBetweenSlices ImagePositionPatient ImageOrientationPatient SliceLocation InstanceNumber
+    SpacingBetweenSlices ImagePositionPatient ImageOrientationPatient SliceLocation
     FrameTime KVP ExposureTime XRayTubeCurrent Exposure RepetitionTime EchoTime InversionTime
     FlipAngle MagneticFieldStrength EchoTrainLength PixelIntensityRelationshipSign
     DistanceSourceToDetector DistanceSourceToPatient BodyPartThickness CompressionForce
-    PatientSize PatientWeight
 """
+_BODY: Final = {"PatientSize": (0.2, 2.8, 2), "PatientWeight": (0.2, 700.0, 1)}
+"""Metres and kilograms that somebody can have, and the places that stay of them."""
 _CODES: Final = {
     name: frozenset(values.split(","))
     for name, values in {
@@ -304,6 +305,10 @@ def _allowed(dataset: "Dataset") -> "Dataset":
             numbers = [abs(float(number)) for number in _several(value)]
             if numbers and max(numbers) < _LARGEST_NUMBER:
                 setattr(clean, name, value)
+    for name, (low, high, places) in _BODY.items():
+        with suppress(ValueError, TypeError):
+            if low <= (number := float(dataset.get(name))) <= high:
+                setattr(clean, name, str(round(number, places)))
     for name, known in _CODES.items():
         values = [str(value) for value in _several(dataset.get(name))]
         if name == "ImageType":

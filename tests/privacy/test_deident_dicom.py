@@ -79,6 +79,17 @@ def test_no_element_of_the_standard_carries_a_text_through(
     assert not recwarn.list
 
 
+def test_numbers_of_a_body_stay_as_a_body_can_have_them(tmp_path: Path) -> None:
+    """And InstanceNumber, a record's number perhaps, not at all."""
+    given = {"PatientSize": ["1.7512345", "191705.17", "0"], "PatientWeight": ["81.5499", "771234"]}
+    stays = {"PatientSize": ["1.75", None, None], "PatientWeight": ["81.5", None]}
+    for name, values in given.items():
+        for value, expected in zip(values, stays[name], strict=True):
+            clean = cleaned(tmp_path, image(InstanceNumber="771234", **{name: value}))
+            assert clean.get("InstanceNumber") is None
+            assert (None if expected is None else float(expected)) == clean.get(name)
+
+
 def test_what_an_image_is_for_stays(tmp_path: Path) -> None:
     clean = dcmread(written(tmp_path / "out.dcm", cleaned(tmp_path, image())))
     assert clean.pixel_array.tolist() == np.arange(64).reshape(8, 8).tolist()
