@@ -8,14 +8,21 @@ the budget has been charged (reveal); findings on all updates (verify).
 import logging
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from consortium import tasks
 from consortium import weights as weight_forms
 from consortium.errors import ConsortiumError
 from consortium.phases import Phase, Reply, Request
-from consortium.rounds.checks import Reveal, RoundContext, examine, privacy_terms, round_alpha
+from consortium.rounds.checks import (
+    Examined,
+    Reveal,
+    RoundContext,
+    examine,
+    privacy_terms,
+    round_alpha,
+)
 from consortium.rounds.commitment import closed_set_digest, commitment_hash, revealed_set_digest
 from consortium.rounds.committee import committee
 from consortium.rounds.progress import next_place
@@ -47,7 +54,17 @@ from ledger.entry import Entry, sign_record
 from ledger.errors import LedgerError
 from ledger.keys import Role
 from ledger.quorum import quorum
-from ledger.records import Close, Commitment, Job, Proof, Record, Refusal, SampledSpend, Verdict
+from ledger.records import (
+    Close,
+    Commitment,
+    Finding,
+    Job,
+    Proof,
+    Record,
+    Refusal,
+    SampledSpend,
+    Verdict,
+)
 from ledger.records import Spend as SpendForm
 from privacy.accounting import shown_up
 from privacy.budget_status import Spend
@@ -169,20 +186,28 @@ class Participant:
             raise JobUnknown("this hospital has no part in the job", "name it in the job")
         terms = privacy_terms(participant)
         cohort = self.reserve(job, terms)
-        beta, vrf_proof = evaluate(
-            self.folder.keys[Role.VRF].seed, round_alpha(context, self.folder.institution)
-        )
+        beta, vrf_proof = self.draw(context)
         mapping = SecureMapping.derive(beta, context.groups)
         mapped = self.mapped_update(cohort, job, context, terms, mapping)
         update = self.folder.content.put(weight_forms.to_bytes(mapped))
-        salt = os.urandom(32)
+        return self.committed(context, update, vrf_proof, os.urandom(32))
+
+    def draw(self, context: RoundContext) -> tuple[bytes, bytes]:
+        """What the round's mapping is drawn from, by this hospital's key, and the proof of it."""
+        seed = self.folder.keys[Role.VRF].seed
+        return evaluate(seed, round_alpha(context, self.folder.institution))
+
+    def committed(
+        self, context: RoundContext, update: str, vrf_proof: bytes, salt: bytes
+    ) -> Trained:
+        """A signed commitment to an update, with what opens it."""
         record = Commitment(
             v=1, type="commitment", ledger=context.ledger, author=self.folder.institution,
-            job=job.job, round=context.round, attempt=context.attempt, base=context.base,
+            job=context.job.job, round=context.round, attempt=context.attempt, base=context.base,
             model=context.model_hash,
             commitment=commitment_hash(
                 update=update, vrf_proof=vrf_proof, salt=salt, model=context.model_hash,
-                institution=self.folder.institution, job=job.job, round=context.round,
+                institution=self.folder.institution, job=context.job.job, round=context.round,
                 attempt=context.attempt,
             ),
         )  # fmt: skip
@@ -270,26 +295,37 @@ class Participant:
                 "fewer members than the quorum have closed the same set",
                 "reveal once a quorum has signed one set",
             )
-        data = self.folder.content.get(trained.update)
+        opening = self.opening(context, trained)
+        data = self.folder.content.get(opening.update)
         shown = self.memory.signed(place, "proof")
-        if shown is not None:
-            return Reply(self.folder.institution, (shown[1],), (data,))
+        if shown is None:
+            proof = self._sign(self._paid_for(job, context, opening, signed[0]))
+            # Kept before it leaves: whoever has revealed must know it, whatever is said of it.
+            shown = self.memory.keep_signed(place, "proof", signed[0], proof.data)
+        return Reply(self.folder.institution, (shown[1],), (data,))
+
+    def opening(self, context: RoundContext, trained: Trained) -> Trained:
+        """What opens the commitment."""
+        return trained
+
+    def _paid_for(
+        self, job: Job, context: RoundContext, opening: Trained, set_digest: str
+    ) -> Proof:
+        """The proof of an update whose cost the budget has been charged with."""
         participant = context.participant(self.folder.institution)
         assert participant is not None
         terms = privacy_terms(participant)
         self._check_allowed(job, terms)  # what was allowed when it trained may not be any more
         cohort = Cohort.open(self.folder, job.task)
         # Charged before the update leaves: a crash after this line costs, it never saves.
-        spend = self.folder.budget.charge(cohort.id, *place, trained.update)
-        proof = Proof(
+        place = job.job, context.round, context.attempt
+        spend = self.folder.budget.charge(cohort.id, *place, opening.update)
+        return Proof(
             v=1, type="proof", ledger=context.ledger, author=self.folder.institution,
-            job=job.job, round=context.round, attempt=context.attempt, digest=signed[0],
-            update=trained.update, vrf_proof=trained.vrf_proof.hex(), salt=trained.salt.hex(),
+            job=job.job, round=context.round, attempt=context.attempt, digest=set_digest,
+            update=opening.update, vrf_proof=opening.vrf_proof.hex(), salt=opening.salt.hex(),
             spend=self.declared(terms, spend),
         )  # fmt: skip
-        # Kept before it leaves: whoever has revealed must know it, whatever is said of the attempt.
-        _, kept = self.memory.keep_signed(place, "proof", signed[0], self._sign(proof).data)
-        return Reply(self.folder.institution, (kept,), (data,))
 
     def declared(self, terms: PrivacyTerms, spend: Spend) -> SpendForm:
         """The public record of a spend: the cohort's lifetime epsilon, at the contract's delta."""
@@ -339,9 +375,7 @@ class Participant:
         record = Verdict(
             v=1, type="verdict", ledger=chain.ledger, author=self.folder.institution,
             job=job.job, round=context.round, attempt=context.attempt, digest=signed[0],
-            reveals=revealed_set_digest(proofs), findings=findings(
-                context, examined, self.validator(job), self.folder.institution
-            ),
+            reveals=revealed_set_digest(proofs), findings=self.judged(job, context, examined),
         )  # fmt: skip
         _, kept = self.memory.keep_signed(place, "verdict", signed[0], self._sign(record).data)
         return self._charged(job, place, kept)
@@ -352,6 +386,12 @@ class Participant:
             validation = Cohort.open(self.folder, job.task).budget_of("validation")
             self.folder.budget.charge(validation, *place, digest(verdict))
         return Reply(self.folder.institution, (verdict,))
+
+    def judged(
+        self, job: Job, context: RoundContext, examined: Mapping[str, Examined]
+    ) -> tuple[Finding, ...]:
+        """What this hospital finds of each reveal."""
+        return findings(context, examined, self.validator(job), self.folder.institution)
 
     def validator(self, job: Job) -> Validator:
         """This hospital's validation patients, and how a model predicts on them."""

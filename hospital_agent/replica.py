@@ -238,16 +238,6 @@ class Replica:
             rows = connection.execute(query, (job,))
             return [EarlierStep(name, np.frombuffer(step)) for name, step in rows]
 
-    def step_of_another(self, job: str, institution: str) -> np.ndarray | None:
-        """The newest step that another institution revealed in the job, if any."""
-        query = (
-            "SELECT step FROM steps WHERE job = ? AND institution != ? "
-            "ORDER BY round DESC, institution LIMIT 1"
-        )
-        with self._connect() as connection:
-            row = connection.execute(query, (job, institution)).fetchone()
-        return np.frombuffer(row[0]) if row else None
-
 
 @lru_cache(maxsize=8192)
 def _entry(body: bytes) -> Entry:

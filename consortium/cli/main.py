@@ -27,6 +27,7 @@ from consortium.cli import (
 from consortium.cli.home import HomeOption, home_path
 from consortium.cli.output import Format, print_json
 from consortium.cli.run import print_version, run
+from consortium.lab.catalogue import DEMO_CHEATS
 
 if TYPE_CHECKING:
     from consortium.simulation.demo import DemoResult
@@ -85,7 +86,8 @@ def demo(
     seed: Annotated[int, typer.Option(help="Splits the data and starts the model.")] = 0,
     home: HomeOption = None,
     cheat: Annotated[
-        str | None, typer.Option(help="Make one hospital cheat: resubmit, copy or label-flip.")
+        str | None,
+        typer.Option(help=f"Make a hospital, or the coordinator, cheat: {', '.join(DEMO_CHEATS)}."),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write the outcome as JSON.")] = None,
     compare_nonprivate: Annotated[

@@ -5,15 +5,9 @@ from rich.table import Table
 from rich.text import Text
 
 from consortium.baselines import Metrics
+from consortium.simulation.cheating import CheatOutcome
 from consortium.simulation.demo import DemoResult
 from privacy.budget_status import COVERS
-
-CHEAT_TEXTS = {
-    "resubmit": "it submits what another hospital revealed in the round before",
-    "copy": "it submits another's update, handed over before the commitments closed; both are "
-    "rejected, because nobody can copy by then without help",
-    "label-flip": "it trains on the opposite of what its patients have",
-}
 
 
 def print_demo(result: DemoResult) -> None:
@@ -34,8 +28,8 @@ def print_demo(result: DemoResult) -> None:
         )
     if len(outcome.rejections) > 8:
         console.print(f"… and {len(outcome.rejections) - 8} more; --report lists all")
-    if result.cheater:
-        console.print(f"{result.cheater} was made to cheat: {CHEAT_TEXTS[options.cheat or '']}")
+    if result.cheat is not None:
+        console.print(_cheat(result.cheat))
     _print_ledger(console, result)
 
 
@@ -90,6 +84,20 @@ def _part(result: DemoResult) -> Table:
             f"{budget.epsilon_left_for_a_next_job:.2f}", str(row.accepted), rejected,
             str(row.credits),
         )  # fmt: skip
+    return table
+
+
+def _cheat(cheat: CheatOutcome) -> Table:
+    title = f"The cheat: {cheat.name}, by {cheat.institution}"
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=False)
+    table.add_column()
+    table.add_column()
+    table.add_row("it", cheat.does)
+    table.add_row("expected", cheat.expected)
+    table.add_row("happened", cheat.happened)
+    if cheat.credits is not None:
+        honest = f"{cheat.credits}; an honest hospital {cheat.honest_mean:.0f} on average"
+        table.add_row("credits", honest)
     return table
 
 

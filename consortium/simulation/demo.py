@@ -21,13 +21,20 @@ from consortium.api.local import local_api
 from consortium.contract import JobOrder, make_job
 from consortium.coordinator.live import LiveState
 from consortium.coordinator.sequencing import Sequencing
-from consortium.coordinator.strategy import Progress, ProofOfLearning, end_job, submit_job
+from consortium.coordinator.strategy import Progress, end_job, submit_job
 from consortium.coordinator.view import StoreView
 from consortium.errors import HomeMismatch, Interrupted
 from consortium.home import Home, open_home
+from consortium.job_state import job_splits
 from consortium.portal import OpenPortal, portal_of
 from consortium.rounds.checks import privacy_terms
 from consortium.rounds.replay import released_model
+from consortium.simulation.cheating import (
+    CheatOutcome,
+    cheat_outcome,
+    cheater_of,
+    strategy_of,
+)
 from consortium.simulation.engine import run_rounds
 from consortium.simulation.founding import cosigning, found_ledger
 from consortium.simulation.hospital import SimulatedHospital, hospital_class
@@ -61,7 +68,7 @@ class DemoResult:
     export: Path
     verified: Verified
     seconds: Seconds
-    cheater: str | None
+    cheat: CheatOutcome | None
 
 
 Watch = Callable[[str, Progress | None], None]
@@ -206,14 +213,18 @@ def _run_job(
         hospital.quote(job, terms[hospital.id])
     watch(f"Submitting {name}: the contract goes on the ledger", None)
     submit_job(view, keys, job, wait_final)
-    cheater = hospitals[0].id if options.cheat else None
+    names = [hospital.id for hospital in hospitals]
+    cheater = cheater_of(options.cheat, names)
+    refused: dict[str, list[int]] = {}
     live = LiveState(home.path)
 
     def follow(progress: Progress) -> None:
+        if progress.state[:1].isupper():  # a code, not a state
+            refused.setdefault(progress.state, []).append(progress.round)
         live.follow(job, progress, lambda: declared)
         watch("", progress)
 
-    strategy = ProofOfLearning(view, keys, job, wait_final, follow, stop.is_set)
+    strategy = strategy_of(options.cheat)(view, keys, job, wait_final, follow, stop.is_set)
     watch("Starting Flower's simulation engine", None)
     make = type(hospitals[0])
     first_round, rounds_done = run_rounds(
@@ -235,4 +246,8 @@ def _run_job(
     verified = verify_export(exported.folder, pinned=view.ledger)
     now = time.monotonic()
     seconds = Seconds(first_round - started, rounds_done - first_round, now - started)
-    return DemoResult(options, job, outcome, exported.folder, verified, seconds, cheater)
+    cheat = None
+    if options.cheat is not None and cheater is not None:
+        results, divided = view.results(job.job), job_splits(view.store, job.job)
+        cheat = cheat_outcome(options.cheat, cheater, names, results, divided, refused)
+    return DemoResult(options, job, outcome, exported.folder, verified, seconds, cheat)

@@ -7,13 +7,14 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from consortium.errors import CheatUnknown, DatasetUnknown, OptionInvalid, ReportUnwritable
+from consortium.lab.catalogue import DEMO_CHEATS
 from consortium.portal import check_parts, check_port
 
 DATASETS = ("breast-cancer", "heart-disease")
-CHEATS = ("resubmit", "copy", "label-flip")
 MOST_ROUNDS = 1000
 DEFAULT_LIFETIME_EPSILON = "3"
 MOST_HOSPITALS = 64
+FEWEST_WITH_A_CHEAT = 4
 DEFAULT_DELTA = {"breast-cancer": "0.00001", "heart-disease": "0.001"}
 
 
@@ -50,9 +51,9 @@ def check_options(
         raise DatasetUnknown(
             f"there is no dataset {dataset[:60]!r}", f"choose one of: {', '.join(DATASETS)}"
         )
-    if cheat is not None and cheat not in CHEATS:
+    if cheat is not None and cheat not in DEMO_CHEATS:
         raise CheatUnknown(
-            f"there is no cheat {cheat[:60]!r}", f"choose one of: {', '.join(CHEATS)}"
+            f"there is no cheat {cheat[:60]!r}", f"choose one of: {', '.join(DEMO_CHEATS)}"
         )
     if data_dir is not None and dataset == "breast-cancer":
         raise OptionInvalid(
@@ -62,6 +63,11 @@ def check_options(
     between("--rounds", rounds, 1, MOST_ROUNDS)
     if hospitals is not None:
         between("--hospitals", hospitals, 1, MOST_HOSPITALS)
+        if cheat is not None and hospitals < FEWEST_WITH_A_CHEAT:
+            raise OptionInvalid(
+                f"--cheat with {hospitals} hospitals: none of so few may lie",
+                f"take {FEWEST_WITH_A_CHEAT} hospitals or more: of these one may",
+            )
     between("--seed", seed, 0, 2**31 - 1)
     job = positive("--epsilon", epsilon)
     lifetime = None

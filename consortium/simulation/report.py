@@ -14,7 +14,6 @@ from consortium.simulation.outcome import HospitalOutcome
 def demo_report(result: DemoResult) -> dict[str, Any]:
     """The report; fractions are of 1, epsilons numbers, times seconds."""
     outcome, verified = result.outcome, result.verified
-    cheat = {"name": result.options.cheat, "institution": result.cheater}
     return {
         "dataset": result.options.dataset,
         "job": result.job.job,
@@ -34,7 +33,7 @@ def demo_report(result: DemoResult) -> dict[str, Any]:
         },
         "seconds": {name: round(value, 2) for name, value in asdict(result.seconds).items()},
         "rejections": [asdict(rejection) for rejection in outcome.rejections],
-        "cheat": cheat if result.options.cheat else None,
+        "cheat": asdict(result.cheat) if result.cheat else None,
     }
 
 

@@ -145,8 +145,12 @@ class Consortium:
 
     def participant(self, name: str) -> Participant:
         """A fresh one each time: as after a crash."""
-        _Noise.seed = int.from_bytes(digest(f"{name} {len(self.api.blocks)}".encode())[:6].encode())
+        self.set_noise(name)
         return Participant(HospitalFolder(self.folders[name].path))
+
+    def set_noise(self, name: str) -> None:
+        """What a hospital draws next, in this round."""
+        _Noise.seed = int.from_bytes(digest(f"{name} {len(self.api.blocks)}".encode())[:6].encode())
 
     def witness(self, name: str) -> Witness:
         if name not in self.witnesses:

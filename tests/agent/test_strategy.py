@@ -1,106 +1,23 @@
 """The coordinator's strategy over a whole job: attempts, the pause, and how long phases wait."""
 
-from collections.abc import Callable, Iterable
-from types import SimpleNamespace
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from consortium_in_memory import Consortium
-from flwr.app import ArrayRecord, Error, Message
-from flwr.common.constant import ErrorCode
-from flwr.supercore.task_identity import TaskIdentity
+from coordinator_in_memory import FOUR, THREE, Grid, a_run, results, start
 
 from consortium.coordinator import strategy as module
-from consortium.coordinator.strategy import Progress, ProofOfLearning
+from consortium.coordinator.strategy import Progress
 from consortium.errors import Interrupted, JobPaused
 from consortium.phases import Phase, Request
-from hospital_agent.view import ReplicaView
-from ledger.content import digest, model_hash
-from ledger.keys import KeyRing
-from ledger.records import Durations, JobEnd, Result
-
-ONE, TWO, THREE, FOUR = (f"hospital-{i}" for i in range(1, 5))
-Silent = Callable[[Request, str], bool]
-
-
-class View(ReplicaView):
-    """The coordinator's view, over a ledger in memory that all hospitals co-sign."""
-
-    def __init__(self, four: Consortium) -> None:
-        super().__init__(four.folders[ONE])
-        self.content = SimpleNamespace(put=lambda data: None)
-        self.models = SimpleNamespace(put=self._put)
-        self.store = SimpleNamespace(
-            chain=lambda: four.newest,
-            propose=self._propose,
-            require_final=lambda height: sorted(four.api.cosignatures[height].values()),
-            final_height=lambda: four.newest.header.height,
-            submissions=list,
-        )
-        self._four = four
-
-    def _put(self, weights: Any) -> str:
-        for folder in self._four.folders.values():
-            folder.models.put(weights)
-        return model_hash(weights)
-
-    def _propose(self, entries: Any, keys: KeyRing) -> Any:
-        self._four.add(list(entries))
-        return self._four.api.blocks[-1]
-
-    def remember(self, job: str, steps: Any) -> None:
-        """Hospitals remember for themselves."""
-
-
-class Grid:
-    """Four nodes that answer at once, or fail where they are to be silent."""
-
-    def __init__(self, four: Consortium, silent: Silent = lambda request, name: False) -> None:
-        self.four, self.silent = four, silent
-        self._messages: dict[str, Message] = {}
-
-    def get_node_ids(self) -> list[int]:
-        return list(range(4))
-
-    def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        pushed = []
-        for message in messages:
-            identity = f"message-{len(self._messages)}"
-            message.metadata.__dict__["_message_id"] = identity
-            self._messages[identity] = message
-            pushed.append(identity)
-        return pushed
-
-    def pull_messages(self, identities: Iterable[str]) -> list[Message]:
-        return [self._answer(self._messages[identity]) for identity in identities]
-
-    def _answer(self, message: Message) -> Message:
-        request = Request.from_record_dict(message.content)
-        name = list(self.four.folders)[message.metadata.dst_node_id]
-        if self.silent(request, name):
-            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION), reply_to=message)
-        reply = self.four.participant(name).answer(request)
-        if reply.content:
-            self.four.api.content |= {("content", digest(reply.content[0])): reply.content[0]}
-        return Message(reply.to_record_dict(), reply_to=message)
+from ledger.records import Durations, JobEnd
 
 
 @pytest.fixture(autouse=True)
-def _run(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_run_id", "_task_id", "_node_id"):  # what a run gives its process
-        monkeypatch.setattr(TaskIdentity, name, 1)
-
-
-def start(four: Consortium, grid: Grid, **options: Any) -> None:
-    strategy = ProofOfLearning(
-        View(four),  # type: ignore[arg-type]
-        four.keys, options.pop("job", four.job), lambda height: None, **options,
-    )  # fmt: skip
-    strategy.start(grid, ArrayRecord())  # type: ignore[arg-type]
-
-
-def results(four: Consortium) -> list[Result]:
-    return list(ReplicaView(four.folders[ONE]).results(four.job.job))
+def _run() -> Iterator[None]:
+    with a_run():
+        yield
 
 
 def test_the_job_pauses_after_three_attempts_in_a_row_and_goes_on(four: Consortium) -> None:

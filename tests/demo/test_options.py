@@ -128,7 +128,5 @@ def test_the_options_name_what_there_is() -> None:
     """They are written twice, so that checking them imports nothing heavy."""
     from consortium.simulation import options
     from consortium.tasks import TASKS
-    from hospital_agent.cheats import CHEATS
 
     assert set(options.DATASETS) == set(TASKS) == set(options.DEFAULT_DELTA)
-    assert options.CHEATS == CHEATS

@@ -1,14 +1,6 @@
-"""Hospitals that cheat, for simulations: each replaces one honest step. No deployment loads this.
+"""Cheats that submit another update than an honest hospital trains."""
 
-- ``resubmit``: from round 2 on, another hospital's revealed step of the last round, properly
-  re-mapped under the cheat's own key, instead of training.
-- ``copy``: the update that a second hospital is about to commit to, handed over before the
-  commitments close: two members act as one.
-- ``label-flip``: trains honestly on flipped labels.
-"""
-
-from collections.abc import Sequence
-from pathlib import Path
+from math import sqrt
 
 import numpy as np
 
@@ -27,6 +19,9 @@ from privacy.training import train
 from sml.mapping import SecureMapping
 from sml.vrf import proof_to_hash
 
+COPY_NOISE = 0.5  # the added noise's length, in lengths of the step that is copied
+SCALE = 100.0
+
 
 class Resubmitter(Participant):
     """Submits what another has revealed before."""
@@ -36,10 +31,11 @@ class Resubmitter(Participant):
         mapping: SecureMapping,
     ) -> Weights:  # fmt: skip
         """Another's last step on top of the current model."""
-        stolen = self.view.replica.step_of_another(job.job, self.folder.institution)
-        if stolen is None:
+        shown = self.view.replica.steps(job.job)
+        others = [past.step for past in shown if past.institution != self.folder.institution]
+        if not others:
             return super().mapped_update(cohort, job, context, terms, mapping)
-        return _mapped(mapping, _moved(context.model, stolen))
+        return _mapped(mapping, _moved(context.model, others[-1]))
 
 
 class Copier(Participant):
@@ -62,7 +58,36 @@ class Copier(Participant):
         update = weight_forms.from_bytes(self._accomplice.folder.content.get(theirs.update))
         their_mapping = SecureMapping.derive(proof_to_hash(theirs.vrf_proof), context.groups)
         state = their_mapping.unmap_state(weight_forms.to_torch(update))
-        return weight_forms.from_torch(mapping.map_state(state))
+        return _mapped(mapping, self.disguised(context, weight_forms.from_torch(state)))
+
+    def disguised(self, context: RoundContext, update: Weights) -> Weights:
+        """What is done to the copy: nothing."""
+        return update
+
+
+class NoisyCopier(Copier):
+    """Submits what an accomplice is about to submit, with noise."""
+
+    def disguised(self, context: RoundContext, update: Weights) -> Weights:
+        """Noise of `COPY_NOISE` times the step's length, in a random direction."""
+        step = weight_forms.vector(update) - weight_forms.vector(context.model)
+        noise = SecureNoise().normal(step.shape, 1.0).numpy()
+        length = COPY_NOISE * float(np.linalg.norm(step) / np.linalg.norm(noise))
+        return _moved(context.model, step + length * noise)
+
+
+class FreeRider(Participant):
+    """Submits the current model with noise."""
+
+    def mapped_update(
+        self, cohort: Cohort, job: Job, context: RoundContext, terms: PrivacyTerms,
+        mapping: SecureMapping,
+    ) -> Weights:  # fmt: skip
+        """As much noise as the contract's steps add: less would be too little to look trained."""
+        deviation = float(terms.learning_rate * terms.noise_multiplier * terms.clip / terms.divisor)
+        model = weight_forms.vector(context.model)
+        noise = SecureNoise().normal(model.shape, deviation * sqrt(terms.steps)).numpy()
+        return _mapped(mapping, _moved(context.model, noise))
 
 
 class LabelFlipper(Participant):
@@ -81,20 +106,41 @@ class LabelFlipper(Participant):
         return weight_forms.of_module(model)
 
 
-CHEATS = ("resubmit", "copy", "label-flip")
+class SignFlipper(Participant):
+    """Goes as far as it should, the other way."""
+
+    factor = -1.0
+
+    def mapped_update(
+        self, cohort: Cohort, job: Job, context: RoundContext, terms: PrivacyTerms,
+        mapping: SecureMapping,
+    ) -> Weights:  # fmt: skip
+        """The trained step times ``factor``."""
+        start = _mapped(mapping, context.model)
+        trained = super().mapped_update(cohort, job, context, terms, mapping)
+        step = weight_forms.vector(trained) - weight_forms.vector(start)
+        return _moved(start, self.factor * step)
 
 
-def make_participant(
-    cheat: str | None, folder: HospitalFolder, everybody: Sequence[Path]
-) -> Participant:
-    """The participant for a hospital's folder, honest unless it is told to cheat."""
-    if cheat == "resubmit":
-        return Resubmitter(folder)
-    if cheat == "copy":
-        return Copier(folder, next(HospitalFolder(p) for p in everybody if p != folder.path))
-    if cheat == "label-flip":
-        return LabelFlipper(folder)
-    return Participant(folder)
+class Scaler(SignFlipper):
+    """Goes much further than it should."""
+
+    factor = SCALE
+
+
+class NanSender(Participant):
+    """Puts a NaN into its update."""
+
+    def mapped_update(
+        self, cohort: Cohort, job: Job, context: RoundContext, terms: PrivacyTerms,
+        mapping: SecureMapping,
+    ) -> Weights:  # fmt: skip
+        """The trained update with one number that is none."""
+        trained = super().mapped_update(cohort, job, context, terms, mapping)
+        first, *_ = sorted(trained)
+        spoilt = trained[first].copy()
+        spoilt.flat[0] = np.nan
+        return {**trained, first: spoilt}
 
 
 def _moved(model: Weights, step: np.ndarray) -> Weights:
