@@ -62,6 +62,7 @@ class ColumnMapping(_Form):
     concept ids (OMOP) or "system|code" (FHIR); ``person``, what is known of the patient. Of several
     values of a patient ``take`` chooses, among those from ``since`` to ``until``; an age is that
     ``at`` a day.
+    What ``missing`` lists means that there is no value.
     Then the value is looked up in ``values``, or converted from ``unit`` (of each row: the one in
     the column ``unit_from``), by ``molar_mass`` between amount and mass, and compared with
     ``above``: 1 over it, else 0; what is not from ``low`` to ``high`` cannot have been measured.
@@ -80,6 +81,7 @@ class ColumnMapping(_Form):
     unit_from: Name | None = None
     molar_mass: Name | None = None
     values: dict[str, float] | None = None
+    missing: tuple[Code, ...] = ()
     above: Name | None = None
     low: Name | None = None
     high: Name | None = None
@@ -167,10 +169,14 @@ def _check(mapping: Mapping, task: Task) -> None:
                 f"{where}: an age is that on a day, and nothing else is",
                 "add at = 2024-12-31, the day on which the age counts; or leave it out",
             )
+        if both := sorted(set(column.values or ()) & set(column.missing)):
+            raise _invalid(
+                f"{where}: {both[0]!r} is in values and in missing", "leave it in one of them"
+            )
         if nothing := sorted(code for code in column.values or () if cell(code) is None):
             raise _invalid(
                 f"{where}: values lists {nothing[0]!r}, which means that there is no value",
-                "give that code another name in the source",
+                "leave it out: it counts as missing already",
             )
         if column.coded and (column.unit or column.unit_from or column.above):
             raise _invalid(f"{where}: codes have no unit", "leave out values, or unit and above")

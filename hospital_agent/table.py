@@ -203,6 +203,7 @@ class Reading:
     def _numbers(self, name: str, frame: pd.DataFrame) -> Floats:
         column = self._mapping.column(name)
         cells = frame[self._mapping.origin(name)]
+        cells = cells.mask(cells.isin(column.missing))
         if column.values is not None:
             numbers = cells.map(column.values).to_numpy(dtype=np.float64)
             self._note(name, _CODE, np.isnan(numbers) & cells.notna().to_numpy())

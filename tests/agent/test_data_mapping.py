@@ -86,6 +86,22 @@ def test_behind_a_threshold_a_code_for_a_missing_value_is_no_measurement(tmp_pat
         assert "error[MappingFileInvalid]" in done.err
 
 
+def test_what_means_that_there_is_no_value_is_said_and_counts_as_missing(tmp_path: Path) -> None:
+    frame = heart().astype(object)
+    frame["sex"] = frame["sex"].map({1: "male", 0: "female"})
+    frame.loc[:1, "sex"] = "unknown"
+    frame.loc[:2, "chol"] = -9
+    section = '[columns.sex]\nfrom = "sex"\nvalues = {{ male = 1, female = 0 }}\nmissing = {}\n'
+    text = section.format('["unknown"]') + '[columns.chol]\nfrom = "chol"\nmissing = ["-9"]\n'
+    numbers = mapped(frame, tmp_path, text)
+    assert numbers["sex"].isna().tolist() == [True] * 2 + [False] * 58
+    assert numbers["chol"].isna().tolist() == [True] * 3 + [False] * 57
+    source = tmp_path / "t.csv"
+    done = check(source, "--mapping", written(tmp_path / "m.toml", section.format('["male"]')))
+    assert "error[MappingFileInvalid]" in done.err
+    assert "is in values and in missing" in done.err
+
+
 def test_a_unit_of_each_row(tmp_path: Path) -> None:
     frame = heart().astype(object)
     frame["unit"] = "mg/dL"
