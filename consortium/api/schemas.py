@@ -249,6 +249,7 @@ class StatementLine(Form):
     rejected: int
     absent: int
     learner: Annotated[int, Field(description="rounds in which it was the learner")]
+    shapley: Annotated[int, Field(description="sum over its accepted proofs")]
     learning: int
     verdicts: int
     bonus: int

@@ -20,6 +20,7 @@ from consortium.cli import (
     lab,
     ledger,
     oidc,
+    reward,
     superlink,
     tls,
     token,
@@ -45,6 +46,7 @@ app.add_typer(institution.app, name="institution")
 app.add_typer(institution.policy_app, name="policy")
 app.add_typer(database.app, name="db")
 app.add_typer(job.app, name="job")
+app.add_typer(reward.app, name="reward")
 app.add_typer(tls.app, name="tls")
 app.add_typer(token.app, name="token")
 founding.register(app)

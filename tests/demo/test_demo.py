@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from demo_command import CONSORTIUM, ROUNDS, Demo, consortium
 
+from consortium.cli.main import app
+from consortium.cli.run import run
 from privacy.release import band, width
 
 KEYS = {
@@ -184,3 +186,22 @@ def test_one_hospital_alone_is_told_so(new_home: Callable[[], Path]) -> None:
     demo = Demo(new_home(), "--hospitals", "1")
     assert "no independent witness" in demo.done.stdout
     assert demo.report["ledger"]["quorum"] == 1
+
+
+def test_rewards_are_the_same_from_the_database_and_from_the_export(
+    demo: Demo, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*arguments: str) -> dict[str, Any]:
+        with pytest.raises(SystemExit):
+            run(app, ["reward", *arguments, "--format", "json"])
+        return dict(json.loads(capsys.readouterr().out))
+
+    home, export = ("--home", str(demo.home)), ("--export", demo.report["ledger"]["export"])
+    listed = said("list", *home)
+    assert listed == said("list", *export)
+    assert {line["institution"]: line["credits"] for line in listed["lines"]} == {
+        hospital["id"]: hospital["credits"] for hospital in demo.report["hospitals"]
+    }
+    statement = said("statement", "hospital-2", *home)
+    assert statement == said("statement", "hospital-2", *export)
+    assert [line["job"] for line in statement["lines"]] == ["breast-cancer-1"]
