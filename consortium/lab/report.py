@@ -11,16 +11,17 @@ from consortium.lab.runs import HONEST
 from consortium.lab.summary import Row
 
 HEADS = (
-    "attack", "answered with", "caught", "false alarms", "lost: off", "on", "away", "pay",
-    "below mean", "not above",
+    "attack", "answered with", "caught", "false alarms", "lost: off", "on", "away", "within",
+    "pay", "below mean", "not above",
 )  # fmt: skip
 LEGEND = (
     "Caught: trials (rounds of the attack) that were answered with an expected code. False alarms: "
     "of the honest hospitals' proofs, those that were not accepted. Lost: AUROC of the released "
     "model on the pooled test patients, below the same seed's where nobody cheats, mean of the "
     "runs: with nothing defended (off), as it is (on), and where the hospital that would cheat "
-    "stays away. Pay: the cheat's learning credits over the honest hospitals' mean, median of the "
-    "runs; runs in which it is below that mean, and in which it is not above any of them."
+    "stays away (away). Within: runs that end at most .01 below that last one. Pay: the cheat's "
+    "learning credits over the honest hospitals' mean, median of the runs. Below mean, not above: "
+    "runs in which it earned less than that mean, and no more than any honest hospital."
 )
 
 
@@ -54,6 +55,7 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{row.caught} of {row.trials}" if expects else "",
         f"{row.false_alarms} of {row.honest}",
         _lost(row.lost_off), _lost(row.lost_on), _lost(row.lost_absent),
+        "" if row.within_absent is None else f"{row.within_absent} of {row.runs}",
         f"{row.pay:.2f}" if row.pay is not None else "",
         "" if row.below_mean is None else f"{row.below_mean} of {row.runs}",
         "" if row.not_above is None else f"{row.not_above} of {row.runs}",

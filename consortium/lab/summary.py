@@ -20,9 +20,10 @@ class Row:
     ``false_alarms`` of them were not accepted. lost_off, lost_on, lost_absent: how far the released
     model's AUROC on pooled test patients falls below the same seed's without the cheat: nothing
     defended, as it is, and where that hospital stays away instead; means over the runs.
-    ``lost_most`` is the most of one run, ``within`` the runs that lose at most .01. earned: the
-    cheat's learning credits over the honest hospitals' mean. not_above: runs in which no honest
-    hospital earned less; below_mean: those in which it earned less than the honest mean.
+    ``within`` counts the runs that lose at most .01, ``within_absent`` those that end at most .01
+    below the one where that hospital stays away; ``lost_most`` is the most that one lost. earned:
+    the cheat's learning credits over the honest hospitals' mean, by run. not_above: runs in which
+    no honest hospital earned less; below_mean: those in which it earned less than the honest mean.
     None: does not apply.
     """
 
@@ -39,6 +40,7 @@ class Row:
     lost_absent: float | None
     lost_most: float | None
     within: int | None
+    within_absent: int | None
     earned: tuple[float, ...]
     not_above: int | None
     below_mean: int | None
@@ -68,6 +70,7 @@ def summary(outcomes: Sequence[Outcome]) -> list[Row]:
 def _row(attack: str, private: bool, outcomes: Sequence[Outcome]) -> Row:
     mode = [o for o in outcomes if o.run.private == private]
     honest = {o.run.seed: o.auroc for o in mode if o.run.attack == HONEST}
+    away = {(o.run.seed, o.run.cheat): o.auroc for o in mode if o.run.attack == ABSENT}
 
     def lost(name: str, defended: bool) -> list[float]:
         return [
@@ -84,6 +87,7 @@ def _row(attack: str, private: bool, outcomes: Sequence[Outcome]) -> Row:
     expected = cheat.codes if cheat is not None else ()
     off, on, absent = lost(attack, False), lost(attack, True), lost(ABSENT, True)
     harmful = bool(off) and bool(on)
+    below = [away[place] - o.auroc for o in mine if (place := (o.run.seed, o.run.cheat)) in away]
     paid = [_paid(outcome) for outcome in mine] if harmful else []
     return Row(
         attack=attack,
@@ -99,6 +103,7 @@ def _row(attack: str, private: bool, outcomes: Sequence[Outcome]) -> Row:
         lost_absent=fmean(absent) if harmful and absent else None,
         lost_most=max(on) if harmful else None,
         within=sum(value <= WITHIN for value in on) if harmful else None,
+        within_absent=sum(value <= WITHIN for value in below) if harmful and below else None,
         earned=tuple(round(own / mean, 3) if mean else 0.0 for own, _, mean in paid),
         not_above=sum(own <= least for own, least, _ in paid) if harmful else None,
         below_mean=sum(own < mean for own, _, mean in paid) if harmful else None,
