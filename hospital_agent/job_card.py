@@ -166,17 +166,21 @@ def _answer(
         cohort = Cohort.open(folder, job.task)
         if terms.normaliser != cohort.declared_patients:
             return "PolicyRefused"
-        _check_fits(folder, cohort.id, job, terms)
+        _check_fits(folder, cohort.id, job, terms, policy)
         validation = cohort.budget_of("validation")
         if scores is not None and validation in folder.budget.cohorts():
-            _check_fits(folder, validation, job, scores)
+            _check_fits(folder, validation, job, scores, policy)
     except (AgentError, PrivacyError) as error:
         return error.code
     return "takes part"
 
 
-def _check_fits(folder: HospitalFolder, cohort: str, job: Job, terms: PrivacyTerms) -> None:
-    if all(held.job != job.job for held in folder.budget.status(cohort).jobs):
+def _check_fits(
+    folder: HospitalFolder, cohort: str, job: Job, terms: PrivacyTerms, policy: Policy
+) -> None:
+    status = folder.budget.status(cohort)
+    policy.check_lifetime(status)
+    if all(held.job != job.job for held in status.jobs):
         folder.budget.quote(cohort, terms)
 
 

@@ -18,8 +18,10 @@ def reserve_of_part(
 
     Raises:
         PrivacyError: if it does not fit.
+        PolicyRefused: if the budget promises less than the policy.
     """
     budget, name = folder.budget, cohort.budget_of(part)
     if name not in budget.cohorts():  # opened when it is first needed
         budget.open_cohort(name, Decimal(policy.lifetime_epsilon), Decimal(policy.delta))
+    policy.check_lifetime(budget.status(name))
     budget.reserve(name, job, terms)

@@ -227,10 +227,11 @@ class Participant:
                 f"{cohort.declared_patients}",
                 "submit a job with the number that the hospital declares",
             )
+        policy = Policy.read(self.folder.path / "policy.json")
+        policy.check_lifetime(self.folder.budget.status(cohort.id))
         self.folder.budget.reserve(cohort.id, job.job, terms)
         scores = score_terms(job, self.folder.institution)
         if scores is not None:
-            policy = Policy.read(self.folder.path / "policy.json")
             reserve_of_part(self.folder, cohort, "validation", job.job, scores, policy)
         return cohort
 

@@ -16,6 +16,7 @@ from hospital_agent.errors import FolderInvalid, PolicyInvalid, PolicyRefused, R
 from hospital_agent.folder import HospitalFolder, read_json, write_json
 from ledger.records import Job, NoisedScores
 from privacy.accounting import epsilon_of_job, shown_up
+from privacy.budget_status import BudgetStatus
 from privacy.contract import PrivacyTerms, check_delta, check_epsilon
 from privacy.errors import PrivacyError
 
@@ -133,6 +134,21 @@ class Policy:
                 "scores: the policy asks for noise on scores, and the job's leave in bands",
                 "submit the job with --score-noise, or the data owner may run "
                 "`hospital-agent policy set --scores banded`",
+            )
+
+    def check_lifetime(self, budget: BudgetStatus) -> None:
+        """Whether a cohort's budget, which is what refuses, promises all that this policy does.
+
+        Raises:
+            PolicyRefused: if its limit is higher: ``policy.json`` was written by hand.
+        """
+        lifetime, delta = Decimal(self.lifetime_epsilon), Decimal(self.delta)
+        if budget.epsilon_limit > lifetime or budget.delta > delta:
+            raise PolicyRefused(
+                f"lifetime_epsilon: {lifetime} at delta {delta}, and the budget of cohort "
+                f"{budget.cohort} goes up to {budget.epsilon_limit} at delta {budget.delta}",
+                "the data owner sets both with `hospital-agent policy set --lifetime-epsilon "
+                "EPSILON`; delta stays what the budget says",
             )
 
     def check_evaluation(self, job: Job) -> None:

@@ -1,6 +1,7 @@
 """What the data owner changes while a job runs holds from then on, and undoes nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from consortium_in_memory import TASK, Consortium
@@ -9,7 +10,8 @@ from consortium.phases import Phase, Reply
 from hospital_agent.cohort import Cohort
 from hospital_agent.decisions import REFUSE, Decisions
 from hospital_agent.folder import HospitalFolder
-from hospital_agent.policy import change_policy
+from hospital_agent.job_card import job_card
+from hospital_agent.policy import Policy, change_policy
 from ledger.content import digest
 from ledger.entry import Entry
 from ledger.records import Refusal, Result
@@ -141,3 +143,16 @@ def test_a_lifetime_below_what_a_running_job_holds_is_refused(four: Consortium) 
     four.ask(Phase.CLOSE)
     assert four.ask(Phase.REVEAL)[ONE].error == ""
     assert charged(four) == 1
+
+
+def test_a_policy_written_by_hand_does_not_promise_less_than_is_enforced(four: Consortium) -> None:
+    """The budget went on up to its own limit, 3, while the policy said 2."""
+    folder = four.folders[ONE]
+    replace(Policy.read(folder.path / "policy.json"), lifetime_epsilon="2").write(
+        folder.path / "policy.json"
+    )
+    assert job_card(folder, four.job).answer == "PolicyRefused"
+    assert four.ask(Phase.TRAIN)[ONE].error == "PolicyRefused"
+    change_policy(folder, {"lifetime_epsilon": "2"})
+    assert status(four).epsilon_limit == 2
+    assert job_card(folder, four.job).answer == "takes part"
