@@ -21,7 +21,7 @@ from consortium.rounds.verdict import release_noise
 from consortium.tasks.errors import TaskError
 from hospital_agent.cohort import PARTS, Cohort
 from hospital_agent.decisions import Decisions
-from hospital_agent.errors import AgentError, ApiUnreachable, MemberStopped
+from hospital_agent.errors import AgentError, ApiUnreachable, MemberStopped, ReleaseRefused
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.ledger_api import LedgerApi
 from hospital_agent.part_budget import reserve_of_part
@@ -109,6 +109,11 @@ class Evaluations:
         if release is None:
             release = self._release(contract, policy)
             log.info("evaluation of %s: released", job)
+        if policy.evaluations == "noised" and not release.evaluation.noised:
+            raise ReleaseRefused(
+                "evaluations: the policy asks for noise, and what is kept is banded",
+                "the data owner may run `hospital-agent policy set --evaluations banded`",
+            )
         if release.evaluation.noised:
             self._charge(contract, release)
         self._api.submit(self._signed(release.evaluation).data)

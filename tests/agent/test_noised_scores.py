@@ -19,6 +19,7 @@ from consortium.rounds.replay import released_model
 from consortium.rounds.verdict import score_terms
 from hospital_agent.budget_view import cohort_views
 from hospital_agent.cohort import Cohort
+from hospital_agent.errors import ApiUnreachable
 from hospital_agent.evaluation import Evaluations
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.job_card import job_card
@@ -231,6 +232,27 @@ def test_a_policy_that_asks_for_noise_lets_no_banded_results_out(four: Consortiu
     assert desk.taken == []
     releases = Releases(four.folders[ONE].path / "releases.sqlite")
     assert set(releases.refused().values()) == {"ReleaseRefused"}
+
+
+def test_banded_results_that_were_kept_do_not_leave_once_the_policy_asks_for_noise(
+    noised: Consortium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    four, desk = ended(noised), Desk()
+    folder = four.folders[ONE]
+
+    def unreachable(_: bytes) -> None:
+        raise ApiUnreachable("no answer", "try again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(desk, "submit", unreachable)
+        Evaluations(folder, desk).step()  # type: ignore[arg-type]
+    kept = Releases(folder.path / "releases.sqlite").of("job-2")
+    assert kept is not None
+    assert not kept.evaluation.noised
+    change_policy(folder, {"evaluations": "noised"})
+    Evaluations(folder, desk).step()  # type: ignore[arg-type]
+    assert desk.taken == []
+    assert Releases(folder.path / "releases.sqlite").refused() == {"job-2": "ReleaseRefused"}
 
 
 @pytest.mark.parametrize(
