@@ -17,10 +17,11 @@ def reserve_of_part(
     """Sets a job's whole cost for the patients of another part than training's aside.
 
     Raises:
-        PrivacyError: if it does not fit.
+        PrivacyError: if it does not fit, or the budget's file is another one than the cohort's.
         PolicyRefused: if the budget promises less than the policy.
     """
     budget, name = folder.budget, cohort.budget_of(part)
+    budget.status(cohort.id)  # where training's is lost, this part's may be too
     if name not in budget.cohorts():  # opened when it is first needed
         budget.open_cohort(name, Decimal(policy.lifetime_epsilon), Decimal(policy.delta))
     policy.check_lifetime(budget.status(name))

@@ -23,7 +23,8 @@ from hospital_agent.errors import ApiUnreachable
 from hospital_agent.evaluation import Evaluations
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.job_card import job_card
-from hospital_agent.policy import change_policy
+from hospital_agent.part_budget import reserve_of_part
+from hospital_agent.policy import Policy, change_policy
 from hospital_agent.releases import Releases
 from hospital_agent.view import ReplicaView
 from ledger.content import model_hash
@@ -31,6 +32,7 @@ from ledger.entry import Entry
 from ledger.records import Evaluation, Job, JobEnd, NoisedScores, Refusal, Verdict
 from privacy.budget import Budget
 from privacy.budget_status import BudgetStatus
+from privacy.errors import CohortUnknown
 
 ONE = "hospital-1"
 NOISED = NoisedScores(kind="noised", fewest=20, noise_multiplier="12")
@@ -253,6 +255,17 @@ def test_banded_results_that_were_kept_do_not_leave_once_the_policy_asks_for_noi
     Evaluations(folder, desk).step()  # type: ignore[arg-type]
     assert desk.taken == []
     assert Releases(folder.path / "releases.sqlite").refused() == {"job-2": "ReleaseRefused"}
+
+
+def test_a_lost_budget_is_not_opened_anew_for_another_part(noised: Consortium) -> None:
+    folder = noised.folders[ONE]
+    (folder.path / "budget.sqlite").unlink()
+    cohort, terms = Cohort.open(folder, TASK), score_terms(noised.job, ONE)
+    assert terms is not None
+    policy = Policy.read(folder.path / "policy.json")
+    with pytest.raises(CohortUnknown):
+        reserve_of_part(HospitalFolder(folder.path), cohort, "test", "job-2", terms, policy)
+    assert folder.budget.cohorts() == ()
 
 
 @pytest.mark.parametrize(
