@@ -130,7 +130,8 @@ def _summed(records: Iterable[Placed]) -> dict[str, JobStanding]:
     jobs: dict[str, JobStanding] = {}
     for record, *place in records:
         if isinstance(record, Result):
-            paid = record.bonus + sum(entry.credits for entry in (*record.proofs, *record.fees))
+            learning = sum(outcome.credits for outcome in record.proofs)
+            paid = learning + sum(fee.credits for fee in record.fees) + record.bonus
             if paid != record.minted:
                 raise RoundInvalid(
                     f"round {record.round} of {record.job} pays {paid} credits and mints "
