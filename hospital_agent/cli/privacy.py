@@ -1,7 +1,7 @@
 """`hospital-agent privacy`: an audit of this installation's own trainer."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -22,6 +22,8 @@ FINDS = (
     "It cannot find: what another adversary would see, leaks smaller than so many jobs show, what "
     "time or a refusal tells. A bound below the claim proves nothing.",
 )
+_LARGEST: Final = 100
+"""Above it there is nothing to audit, and the accountant that the claim is held against runs on."""
 
 
 @app.callback()
@@ -110,6 +112,10 @@ def _decimal(text: str | None) -> "Decimal | None":
     except InvalidOperation:
         raise OptionInvalid("--epsilon is not a number", "write it like 1 or 0.5") from None
     check_epsilon(value)
+    if value > _LARGEST:
+        raise OptionInvalid(
+            f"--epsilon is above {_LARGEST}", "so large a one protects nobody: write it like 1"
+        )
     return value
 
 

@@ -60,6 +60,7 @@ def test_by_default_the_policys_limit_for_a_job_is_audited(
     [
         (("--epsilon", "much"), "OptionInvalid"),
         (("--epsilon", "-1"), "EpsilonInvalid"),
+        (("--epsilon", "1e9"), "OptionInvalid"),
         (("--task", "none"), "TaskUnknown"),
         (("--job", "none"), "JobUnknown"),
         (("--job", "job-1", "--epsilon", "1"), "OptionInvalid"),
