@@ -5,8 +5,7 @@ from html import escape
 from textwrap import wrap
 from typing import Final
 
-from hospital_agent.budget_view import CohortView
-from privacy.budget_status import COVERS
+from hospital_agent.budget_view import CohortView, covers
 
 _WIDTH, _LEFT, _BAR, _ROW, _LETTERS = 760, 20, 720, 22, 110
 # Okabe and Ito's colours: told apart by people who do not see red from green.
@@ -28,7 +27,7 @@ def svg(views: Sequence[CohortView]) -> str:
     top = 16
     for view in views:
         top = _cohort(parts, view, top) + 24
-    for line in wrap(COVERS, _LETTERS):
+    for line in (line for text in covers(views) for line in wrap(text, _LETTERS)):
         parts.append(_text(_LEFT, top, line))
         top += 16
     title = "Privacy budget: spent, reserved and left, by cohort and job"
@@ -42,7 +41,7 @@ def svg(views: Sequence[CohortView]) -> str:
 
 def _cohort(parts: list[str], view: CohortView, top: int) -> int:
     status = view.status
-    parts.append(_text(_LEFT, top + 4, f"cohort {status.cohort[:12]}…", bold=True))
+    parts.append(_text(_LEFT, top + 4, f"{view.patients}: cohort {status.cohort[:12]}…", bold=True))
     summary = (
         f"epsilon spent {status.epsilon_spent}, limit {status.epsilon_limit} at delta "
         f"{status.delta} ({view.accountant}); a next job may take "

@@ -1,17 +1,22 @@
 """What `hospital-agent budget` and a job's card show of a cohort's budget."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from hospital_agent.cohort import PARTS, Cohort
 from hospital_agent.folder import HospitalFolder
 from privacy import pld
 from privacy.accounting import Cost, RenyiAccountant
-from privacy.budget_status import BudgetStatus, JobStatus
+from privacy.budget_status import COVERS, BudgetStatus, JobStatus
 from privacy.contract import PrivacyTerms, decimal_text
 
+OTHER_PARTS: Final = (
+    "A budget of validation or test patients covers the numbers about them that left with noise, "
+    "in jobs that asked for it, and nothing else of them."
+)
 _PARTS = {"train": "training", "validation": "validation", "test": "test"}
 
 
@@ -91,6 +96,12 @@ class CohortView:
                 for part in self.parts
             ],
         }  # fmt: skip
+
+
+def covers(views: Sequence[CohortView]) -> tuple[str, ...]:
+    """What the epsilons of these budgets say, and what not."""
+    trained_on = all(view.patients.startswith(_PARTS["train"]) for view in views)
+    return (COVERS,) if trained_on else (COVERS, OTHER_PARTS)
 
 
 def cohort_views(folder: HospitalFolder) -> list[CohortView]:

@@ -23,8 +23,7 @@ def budget(
     Example: hospital-agent budget --home .medpole/hospitals/hospital-1 --plot budget.svg
     """
     from hospital_agent.budget_plot import bar, svg
-    from hospital_agent.budget_view import cohort_views
-    from privacy.budget_status import COVERS
+    from hospital_agent.budget_view import cohort_views, covers
     from privacy.pld import SAYS
 
     views = cohort_views(hospital(home))
@@ -57,4 +56,5 @@ def budget(
     if not views:
         print("no cohort yet: `hospital-agent data add`")
     print(SAYS)
-    print(COVERS)
+    for text in covers(views):
+        print(text)

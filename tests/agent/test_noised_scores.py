@@ -17,6 +17,7 @@ from consortium.phases import Phase
 from consortium.rounds.evaluation import check_evaluation, intervals
 from consortium.rounds.replay import released_model
 from consortium.rounds.verdict import score_terms
+from hospital_agent.budget_plot import svg
 from hospital_agent.budget_view import cohort_views
 from hospital_agent.cohort import Cohort
 from hospital_agent.errors import ApiUnreachable
@@ -301,6 +302,10 @@ def test_the_budget_says_whose_it_is(noised: Consortium) -> None:
     done = ok("hospital-agent", "budget", "--home", noised.folders[ONE].path)
     assert f"training patients of {TASK}: cohort" in done.out
     assert f"validation patients of {TASK}: cohort" in done.out
+    assert "left with noise" in done.out  # the training patients' text is not true of them
+    drawn = svg(cohort_views(noised.folders[ONE]))
+    assert f"validation patients of {TASK}: cohort" in drawn
+    assert "left with noise" in drawn
     assert validation(noised).epsilon_limit == 5
 
 
