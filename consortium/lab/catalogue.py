@@ -61,7 +61,7 @@ CATALOGUE = (
         "copy-noise", By.PAIR,
         "submits another's update, handed over before the commitments closed, with noise of half "
         "its length added",
-        "both are rejected, where the model has parameters enough to tell",
+        "both are rejected where model and noise are large enough to tell; else accepted",
         ("NearCopy",), always=False,
     ),
     Cheat(
@@ -127,7 +127,7 @@ CATALOGUE = (
     Cheat(
         "lying-validator", By.VALIDATOR,
         "calls its own proof accepted and all others copies, harmful and worthless",
-        "changes no acceptance; is named, and not paid for its verdicts",
+        "changes no acceptance on which the honest agree; is named, and not paid for its verdicts",
     ),
     Cheat(
         "one-liar-more", By.VALIDATOR,

@@ -12,6 +12,7 @@ from demo_command import CONSORTIUM, ROUNDS, Demo, consortium
 
 from consortium.cli.main import app
 from consortium.cli.run import run
+from consortium.lab.catalogue import BY_NAME, DEMO_CHEATS
 from privacy.release import band, width
 
 KEYS = {
@@ -170,6 +171,22 @@ def test_a_resubmitted_update_is_caught(demo_report: dict[str, Any]) -> None:
     caught = [(r["round"], r["code"]) for r in report["rejections"] if r["institution"] == cheater]
     # In round 1 there is nothing to resubmit yet.
     assert caught == [(number, "NearCopy") for number in range(2, ROUNDS + 1)]
+
+
+@pytest.mark.slow  # `tests/agent` plays them without Flower's engine
+@pytest.mark.parametrize("name", DEMO_CHEATS)
+def test_a_demo_with_any_cheat_ends_with_a_verified_ledger(
+    name: str, new_home: Callable[[], Path]
+) -> None:
+    demo, cheat = Demo(new_home(), "--cheat", name), BY_NAME[name]
+    assert demo.report["ledger"]["verified"] is True
+    told = demo.report["cheat"]
+    assert (told["name"], told["expected"]) == (name, cheat.expected)
+    if cheat.always and cheat.codes:
+        met = {code for code, rounds in told["codes"].items() if max(rounds) >= cheat.first}
+        # Which node is shown the smaller set is chance; the one that it lacks says so.
+        assert met - {"OwnCommitmentMissing"} == set(cheat.codes)
+    assert f"The cheat: {name}, by {told['institution']}" in demo.done.stdout
 
 
 @pytest.mark.slow  # `tests/rounds` and `tests/agent` have the check itself

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from demo_command import CONSORTIUM, consortium
 
+from consortium.lab.catalogue import DEMO_CHEATS
+
 sys.path.append(str(Path(__file__).parents[1] / "agent"))
 from commands import Done, call
 
@@ -33,6 +35,7 @@ ROOT = Path(__file__).parents[2]
         (["--seed", "-1"], "OptionInvalid"),
         (["--dataset", "unknown"], "DatasetUnknown"),
         (["--cheat", "unknown"], "CheatUnknown"),
+        (["--cheat", "nan", "--hospitals", "3"], "OptionInvalid"),
         (["--report", "/no/such/folder/report.json"], "ReportUnwritable"),
         (["--report", "/"], "ReportUnwritable"),
         (["--dataset", "heart-disease"], "DataMissing"),
@@ -46,6 +49,16 @@ def test_wrong_options(options: list[str], code: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
     refused(call("consortium", "demo", "--home", home, *options), code)
     assert not home.exists()
+
+
+def test_cheats_are_listed_by_the_help_by_the_refusal_and_in_the_docs(tmp_path: Path) -> None:
+    refusal = call("consortium", "demo", "--home", tmp_path / "home", "--cheat", "unknown").err
+    help = "".join(call("consortium", "demo", "--help").out.split())  # wrapped, also at hyphens
+    docs = (ROOT / "docs" / "proof-of-learning.md").read_text()
+    for name in DEMO_CHEATS:
+        assert f" {name}" in refusal
+        assert name in help
+        assert f"\n| `{name}` |" in docs
 
 
 def test_the_installed_command_says_the_same(tmp_path: Path) -> None:
