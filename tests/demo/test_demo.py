@@ -205,20 +205,22 @@ def test_one_hospital_alone_is_told_so(new_home: Callable[[], Path]) -> None:
     assert demo.report["ledger"]["quorum"] == 1
 
 
-def test_rewards_are_the_same_from_the_database_and_from_the_export(
-    demo: Demo, capsys: pytest.CaptureFixture[str]
+def test_rewards_are_the_same_from_the_database_and_from_an_export(
+    demo: Demo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def said(*arguments: str) -> dict[str, Any]:
         with pytest.raises(SystemExit):
-            run(app, ["reward", *arguments, "--format", "json"])
+            run(app, [*arguments, "--format", "json"])
         return dict(json.loads(capsys.readouterr().out))
 
-    home, export = ("--home", str(demo.home)), ("--export", demo.report["ledger"]["export"])
-    listed = said("list", *home)
-    assert listed == said("list", *export)
-    assert {line["institution"]: line["credits"] for line in listed["lines"]} == {
+    home, folder = ("--home", str(demo.home)), str(tmp_path / "export")
+    said("ledger", "export", "--out", folder, *home)
+    asked = (
+        ["list"], ["list", "--job", "breast-cancer-1"], ["statement", "hospital-2"],
+    )  # fmt: skip
+    listed = [said("reward", *what, *home) for what in asked]
+    assert listed == [said("reward", *what, "--export", folder) for what in asked]
+    assert {line["institution"]: line["credits"] for line in listed[1]["lines"]} == {
         hospital["id"]: hospital["credits"] for hospital in demo.report["hospitals"]
     }
-    statement = said("statement", "hospital-2", *home)
-    assert statement == said("statement", "hospital-2", *export)
-    assert [line["job"] for line in statement["lines"]] == ["breast-cancer-1"]
+    assert listed[2]["lines"][0]["job"] == "breast-cancer-1"
