@@ -39,8 +39,7 @@ def harm(rows: Sequence[Row], title: str) -> str:
     def x(lost: float) -> float:
         return min(1.0, (lost + step) / ((count + 1) * step))
 
-    ticks = [(x(i * step), f"{i * step:.2f}".removeprefix("0") if i else "0")
-             for i in range(-1, count + 1)]  # fmt: skip
+    ticks = [(x(i * step), _short(i * step, 2) if i else "0") for i in range(-1, count + 1)]
     parts = _axis(ticks, len(shown))
     limit = _LEFT + x(WITHIN) * _PLOT
     parts.append(_line(limit, _TOP - 8, limit, _y(len(shown)) - 10, _GREY, dashes="4 3"))
@@ -62,7 +61,7 @@ def harm(rows: Sequence[Row], title: str) -> str:
         _line(_LEFT + 220, 33, _LEFT + 220, 47, _GREY, 2),
         _text(_LEFT + 228, 44, "the hospital stays away"),
         _line(_LEFT + 390, 33, _LEFT + 390, 47, _GREY, dashes="4 3"),
-        _text(_LEFT + 398, 44, f"{_short(WITHIN)}: AUROC lost, mean over the runs"),
+        _text(_LEFT + 398, 44, f"{_short(WITHIN, 2)} of AUROC lost; means of the runs"),
     ]  # fmt: skip
     return _svg(title, legend + parts, len(shown))
 
@@ -101,8 +100,8 @@ def _axis(ticks: Sequence[tuple[float, str]], rows: int) -> list[str]:
     return parts
 
 
-def _short(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}".replace("0.", ".", 1)
+def _short(value: float | None, digits: int = 3) -> str:
+    return "" if value is None else f"{value:.{digits}f}".replace("0.", ".", 1)
 
 
 def _svg(title: str, parts: Sequence[str], rows: int) -> str:
