@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 from tests.benchmarks.run import Figure
 
-PARTS = [f"tests.benchmarks.pole_{part}" for part in ("sml", "shapley", "intervals")]
+PARTS = [f"tests.benchmarks.pole_{part}" for part in ("sml", "accuracy", "shapley", "intervals")]
 
 
 def measure() -> dict[str, Figure]:
