@@ -29,7 +29,6 @@ from ledger.records import (
     NoisedScores,
     Participant,
     Terms,
-    Thresholds,
 )
 from privacy.accounting import check_claim
 from privacy.contract import PrivacyTerms
@@ -37,7 +36,6 @@ from privacy.errors import PrivacyError
 from sml.errors import MappingInvalid
 from sml.mapping import MappingGroup, groups_for
 
-FALSE_ALARM = "0.0001"
 BANDED = BandedScores(kind="banded")
 DURATIONS = Durations(train=600, close=60, reveal=120, verify=600)
 LONGEST_PHASE_S = 7 * 24 * 3600
@@ -102,7 +100,7 @@ def make_job(ledger: str, name: str, order: JobOrder, declared_patients: Mapping
             )
             for institution in sorted(declared_patients)
         ),
-        thresholds=Thresholds(false_alarm=FALSE_ALARM, drop=task.harm_tolerance),
+        thresholds=task.thresholds,
         scores=order.scores,
         committee=committee_size(len(declared_patients)),
         durations=order.durations,
@@ -159,7 +157,7 @@ def check_job(job: Job, members: Mapping[str, MemberForm]) -> None:
         raise _invalid("its initial model is not the task's")
     if not _mapped_exactly(job):
         raise _invalid("its model has no mapping that is exact to the bit")
-    if job.thresholds != Thresholds(false_alarm=FALSE_ALARM, drop=task.harm_tolerance):
+    if job.thresholds != task.thresholds:
         raise _invalid("its thresholds are not the task's")
     if max(job.durations.model_dump().values()) > LONGEST_PHASE_S:
         raise _invalid("one of its phases waits longer than seven days")

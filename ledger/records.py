@@ -283,14 +283,23 @@ class Participant(_Form):
 
 
 class Thresholds(_Form):
-    """The job's limits for the checks on a reveal (`consortium.rounds.checks`).
+    """The job's limits for the checks on a reveal (`consortium.rounds.checks`), as calibrated.
 
-    ``false_alarm`` is the chance that one honest pair is taken for a copy; ``drop`` (basis
-    points of AUROC) is how far a proof may fall below the current model on a validator's data.
+    ``false_alarm`` is the chance that an honest proof is taken for a copy of any other of its
+    round, of any earlier one, and that noise alone makes it go against the others. ``reach`` is the
+    longest sum of clipped gradients, in clips times declared patients; ``residual_signal`` how
+    little of honest steps' signal is left when a pair is compared; ``opposition`` how far honest
+    patients may pull against the others', as a part of what all declared patients could. ``drop``
+    (basis points of AUROC) is how far a proof may fall below the current model on a validator's
+    data, and ``drop_with_noise`` how much further where its noise is as long as the model.
     """
 
     false_alarm: DecimalText
+    reach: DecimalText
+    residual_signal: DecimalText
+    opposition: DecimalText
     drop: Count
+    drop_with_noise: Count
 
 
 class BandedScores(_Form):

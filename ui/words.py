@@ -46,8 +46,8 @@ PROOF_CODES = {
         "ask both hospitals of the pair; each must submit training of its own",
     ),
     "Harmful": (
-        "more than half of at least two other validators saw their AUROC fall by more than the "
-        "job tolerates",
+        "its steps go against what all others learn, beyond what noise explains; or more than half "
+        "of at least two other validators saw their AUROC fall by more than the job tolerates",
         "check labels and units of the hospital's data",
     ),
     "NoQuorum": (

@@ -22,6 +22,7 @@ from consortium.cli import (
     oidc,
     reward,
     superlink,
+    task,
     tls,
     token,
 )
@@ -47,6 +48,7 @@ app.add_typer(institution.policy_app, name="policy")
 app.add_typer(database.app, name="db")
 app.add_typer(job.app, name="job")
 app.add_typer(reward.app, name="reward")
+app.add_typer(task.app, name="task")
 app.add_typer(tls.app, name="tls")
 app.add_typer(token.app, name="token")
 founding.register(app)

@@ -4,11 +4,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from consortium import tasks
-from consortium.contract import BANDED, DURATIONS, JobOrder, make_job
+from consortium.contract import BANDED, DURATIONS, JobOrder, initial_model, make_job
 from consortium.coordinator.strategy import submit_job
 from consortium.coordinator.view import StoreView
 from consortium.coordinator.what_is_left import noise_for_what_is_left
@@ -16,9 +17,10 @@ from consortium.errors import JobInvalid, NotFinal, OptionInvalid
 from consortium.local import open_ledger
 from consortium.offers import Offers
 from consortium.rounds.aggregation import FEWEST
+from consortium.rounds.checks.near_copy import noise_seen_through
 from ledger.errors import QuorumMissing, SequenceConflict
 from ledger.quorum import quorum
-from ledger.records import Aggregation, BandedScores, Durations, NoisedScores
+from ledger.records import Aggregation, BandedScores, Durations, Job, NoisedScores
 from ledger.store import LedgerStore
 from privacy.contract import decimal_text
 
@@ -100,8 +102,25 @@ def submit(home: Path, wanted: Wanted) -> dict[str, Any]:
             f"{p.terms.noise_multiplier})"
             for p in job.participants
         ],
+        "copies": copies_found(job),
         "next": f"consortium job watch {job.job}",
     }
+
+
+def copies_found(job: Job) -> str:
+    """What the check on copies can find among the updates of this job's model."""
+    parameters = sum(array.size for array in initial_model(job.task, job.seed).values())
+    least = min(
+        (
+            noise_seen_through(a, b, parameters, job.thresholds, len(job.participants))
+            for a, b in combinations(job.participants, 2)
+        ),
+        default=0.0,
+    )
+    return (
+        f"with noise of up to {least:.2f} of its length added, a copy is found 19 times of 20 "
+        f"({parameters} parameters; a larger model or a smaller epsilon shows more)"
+    )
 
 
 def _one_of(wanted: Wanted) -> None:

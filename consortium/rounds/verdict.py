@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from consortium.rounds import score
 from consortium.rounds.aggregation import Coalitions, coalition_models
 from consortium.rounds.checks import Examined, RoundContext
-from consortium.rounds.checks.harm import is_harmful
+from consortium.rounds.checks.harm import is_harmful, tolerated_drop
 from consortium.rounds.shapley import Value, shapley_values
 from consortium.weights import stack
 from ledger.content import Weights
@@ -142,7 +142,7 @@ def findings(
             if judged and weights is not None
             else None
         )
-        drop = context.job.thresholds.drop
+        drop = tolerated_drop(context, name)
         found.append(
             Finding(
                 institution=name,

@@ -137,7 +137,6 @@ def _published() -> pd.DataFrame:
 
 
 BREAST_CANCER: Final = Task(
-    harm_tolerance=1500,
     name="breast-cancer",
     title="Breast cancer: malignant or benign aspirate",
     features=FEATURES,

@@ -201,7 +201,6 @@ def _md5(content: bytes) -> str:
 
 
 HEART_DISEASE: Final = Task(
-    harm_tolerance=3500,
     name="heart-disease",
     title="Heart disease: narrowing of a coronary artery",
     features=FEATURES,

@@ -22,6 +22,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from consortium.tasks.schema import CLAMP, Feature, check_columns
+from consortium.tasks.thresholds import thresholds_of
+from ledger.records import Thresholds
 from privacy.accounting import calibrate, claiming
 from privacy.contract import PrivacyTerms, check_sample_rate
 
@@ -86,8 +88,6 @@ class Task:
 
     label: the column of outcomes, 1 for disease. common_share: the part of the columns' common
     level (their mean after scaling) that the encoding takes away from each, 0 for none.
-    harm_tolerance: basis points of AUROC that one hospital's update may fall below the current
-    model on another's validation patients before it is called harmful; wide where noise is strong.
     hidden: widths of tanh layers between inputs and logit; none is logistic regression.
     load: (data folder, number of hospitals) -> sites. divide: (site, seed) -> parts.
     """
@@ -99,9 +99,13 @@ class Task:
     recipe: Recipe
     load: Callable[[Path | None, int | None], list[Site]]
     divide: Callable[[Site, int], Split]
-    harm_tolerance: int
     common_share: Decimal = Decimal(0)
     hidden: tuple[int, ...] = ()
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The limits of a job's checks, as they were calibrated."""
+        return thresholds_of(self.name)
 
     @property
     def width(self) -> int:
@@ -218,7 +222,7 @@ class Task:
             "label": self.label,
             "clamp": str(CLAMP),
             "common_share": str(self.common_share),
-            "harm_tolerance": self.harm_tolerance,
+            "thresholds": self.thresholds.model_dump(),
             "hidden": list(self.hidden),
             "recipe": {name: str(value) for name, value in vars(self.recipe).items()},
         }

@@ -34,8 +34,8 @@ MEANINGS = {
     "CohortMissing": "it has no data for the task",
     "CohortTooSmall": "its cohort is too small for the task",
     "CommitmentMismatch": "what was revealed is not what had been committed to",
-    "Harmful": "more than half of at least two other institutions saw the model get worse with it, "
-    "on their own patients, by more than the job tolerates",
+    "Harmful": "its institution goes against what all others learn, or more than half of at least "
+    "two others saw the model get worse with it, on their own patients, beyond what is tolerated",
     "InternalError": "an error inside its agent, whose log says more",
     "NearCopy": "a near-copy of another update; of two in one round, which is the copy is unknown",
     "NoAnswer": "no answer in time",
@@ -97,7 +97,11 @@ def job_section(job: str, tally: Tally, sums: Mapping[str, Sums]) -> Html:
         done += f", of {contract.rounds:,} in the contract"
         facts += [
             ("Task's fingerprint", tag_of("code", contract.fingerprint)),
-            ("Tolerated", f"a fall of {contract.drop / 100:g} points of AUROC at another hospital"),
+            (
+                "Tolerated",
+                f"a fall of {contract.drop / 100:g} points of AUROC at another hospital, up to "
+                f"{contract.drop_with_noise / 100:g} more where noise is strong",
+            ),
             ("Scores on validation patients", _SCORES[contract.scores]),
             ("Model given out", f"the average of the models from round {contract.average_from:,}"),
         ]

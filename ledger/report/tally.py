@@ -42,6 +42,7 @@ class Contract(NamedTuple):
     rounds: int
     average_from: int
     drop: int
+    drop_with_noise: int
     scores: str
     participants: tuple[tuple[str, int, str, str], ...]  # institution, weight, epsilon, delta
 
@@ -187,7 +188,7 @@ def _contract(job: Job) -> Contract:
     parts = ((p.institution, p.weight, p.terms.epsilon, p.terms.delta) for p in job.participants)
     return Contract(
         job.task, job.task_fingerprint, job.rounds, job.average_from, job.thresholds.drop,
-        job.scores.kind, tuple(parts),
+        job.thresholds.drop_with_noise, job.scores.kind, tuple(parts),
     )  # fmt: skip
 
 

@@ -141,12 +141,11 @@ def earned(found_: Sequence[Result], name: str) -> int:
     return sum(credits_of(result, name) for result in found_)
 
 
-def test_who_does_harm_or_nothing_is_paid_less(four: Consortium) -> None:
-    found_ = played(four, {ONE: "label-flip", TWO: "sign-flip", THREE: "free-rider"})
-    for name in (ONE, TWO, THREE):
-        assert earned(found_, name) < earned(found_, FOUR)
-    codes = {o.code for r in found_ for o in r.proofs if o.institution != FOUR}
-    assert codes <= {"Accepted", "Harmful"}
+def test_who_does_harm_is_paid_less(four: Consortium) -> None:
+    found_ = played(four, {ONE: "label-flip"})
+    assert earned(found_, ONE) < fmean(earned(found_, name) for name in (TWO, THREE, FOUR))
+    codes = {(o.institution == ONE, o.code) for r in found_ for o in r.proofs}
+    assert codes <= {(False, "Accepted"), (True, "Accepted"), (True, "Harmful")}
 
 
 def test_a_noisy_copy_is_half_a_step_from_its_original(four: Consortium) -> None:

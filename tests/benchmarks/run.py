@@ -10,7 +10,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-AREAS = ("api", "lab", "large", "ledger", "models", "pole", "portal", "privacy", "round")
+AREAS = ("api", "checks", "lab", "large", "ledger", "models", "pole", "portal", "privacy", "round")
 OUT = Path(__file__).parents[2] / "build" / "bench.json"
 
 

@@ -34,6 +34,10 @@ MEASURES = {
 FOUNDING = CONSORTIUM.genesis.body()
 MEMBER = FOUNDING["founders"][1]
 SIGNATURE = "ef" * 64
+LIMITS = {
+    "false_alarm": "0.0001", "reach": "1", "residual_signal": "5", "opposition": "0.1",
+    "drop": 1500, "drop_with_noise": 9000,
+}  # fmt: skip
 BODIES: list[dict[str, Any]] = [
     FOUNDING,
     {
@@ -41,7 +45,7 @@ BODIES: list[dict[str, Any]] = [
         "task": "breast-cancer", "task_fingerprint": D, "rounds": 10, "seed": 0,
         "initial_model": D, "average_from": 6, "aggregation": "weighted-mean",
         "participants": [{"institution": "hospital-1", "weight": 130, "terms": TERMS}],
-        "thresholds": {"false_alarm": "0.0001", "drop": 1500}, "scores": {"kind": "banded"},
+        "thresholds": LIMITS, "scores": {"kind": "banded"},
         "committee": 4,
         "durations": {"train": 600, "close": 60, "reveal": 120, "verify": 600},
     },

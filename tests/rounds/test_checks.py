@@ -241,7 +241,7 @@ def test_5_a_step_beyond_the_cap_and_one_below() -> None:
     context = make_context()
     participant = context.participant(CHEAT)
     assert participant is not None
-    cap = step_cap(participant, 31)
+    cap = step_cap(participant, 31, float(context.job.thresholds.reach))
     direction = honest_step(CHEAT) / np.linalg.norm(honest_step(CHEAT))
     for factor, code in [(0.999, "Accepted"), (1.001, "StepTooLarge"), (1e6, "StepTooLarge")]:
         cheat = submit(context, CHEAT, moved(context, factor * cap * direction))

@@ -1,4 +1,4 @@
-"""Checks 1 to 7 on a reveal, in this order, each with its own code.
+"""Checks 1 to 8 on a reveal, in this order, each with its own code.
 
 They are deterministic: every validator reaches the same result from the same bytes, so sums that
 meet a threshold are exactly rounded (`math.fsum`) and do not depend on the machine.
@@ -10,10 +10,12 @@ meet a threshold are exactly rounded (`math.fsum`) and do not depend on the mach
 5. ``StepTooLarge``: it lies within reach of the current model (`step_cap`).
 6. ``PrivacyClaimInvalid``: what it declares to have spent is what the contract's terms cost.
 7. ``NearCopy``: it is no near-copy of another, of this round or an earlier one (`near_copy`).
+8. ``Harmful``: its institution does not work against what the others learn (`opposition`). The
+   other part of check 8 is what validators attest of their own patients (`harm`).
 
 What passing means, and no more: this institution submitted this update for this round, it starts
-from the current model, is bounded, and is nobody else's. Not that real patients were trained on,
-nor that the declared noise was really added.
+from the current model, is bounded, goes not against the others', and is nobody else's. Not that
+real patients were trained on, nor that the declared noise was really added.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,12 +27,14 @@ from consortium.rounds.checks.mapping import check_mapping, round_alpha
 from consortium.rounds.checks.membership import check_membership
 from consortium.rounds.checks.near_copy import EarlierStep, near_copies
 from consortium.rounds.checks.opening import check_opening
+from consortium.rounds.checks.opposition import opposed
 from consortium.rounds.checks.privacy_claim import (
     check_privacy_claim,
     declared_spend,
-    privacy_terms,
 )
 from consortium.rounds.checks.step import check_step, step_cap
+from consortium.rounds.checks.terms import privacy_terms
+from consortium.rounds.codes import HARMFUL
 from consortium.rounds.commitment import closed_set_digest
 from ledger.entry import Entry
 from ledger.records import ACCEPTED
@@ -52,7 +56,7 @@ __all__ = [
 def examine(
     context: RoundContext, commitments: Sequence[Entry], reveals: Mapping[str, Reveal]
 ) -> dict[str, Examined]:
-    """Checks 1 to 7 on all reveals of a round, by institution."""
+    """Checks 1 to 7, and of 8 what follows from the reveals, by institution."""
     set_digest = closed_set_digest(commitments)
     committed = {entry.record.author: entry for entry in commitments}
     examined: dict[str, Examined] = {}
@@ -70,9 +74,12 @@ def examine(
         if found.code == ACCEPTED and found.weights is not None
     }
     participants = {p.institution: p for p in context.job.participants}
-    false_alarm = float(context.job.thresholds.false_alarm)
-    for name in near_copies(steps, context.earlier, participants, false_alarm):
+    thresholds = context.job.thresholds
+    for name in near_copies(steps, context.earlier, participants, thresholds):
         examined[name] = Examined("NearCopy", examined[name].weights)
+        del steps[name]
+    for name in opposed(steps, context.earlier, participants, thresholds):
+        examined[name] = Examined(HARMFUL, examined[name].weights)
     return examined
 
 

@@ -15,19 +15,16 @@ Every sum that meets the threshold is exactly rounded (`math.fsum`): all members
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from math import atanh, fsum, sqrt, tanh
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
-from ledger.records import Participant
+from consortium.rounds.checks.terms import noise_quantile
+from ledger.records import Participant, Thresholds
 
 Vector = NDArray[np.float64]
 
-_RESIDUAL_SIGNAL = 5.0
-_TAIL = 1.05
 _CERTAIN = 0.99
 _ROUGH, _TOO_LITTLE = 1e-4, 1e-3  # of a first pass in float64: far above what it may err
 
@@ -41,38 +38,49 @@ class EarlierStep:
     other_job: bool = False
 
 
-def threshold(a: Participant, b: Participant, parameters: int, false_alarm: float) -> float:
+def threshold(
+    a: Participant, b: Participant, parameters: int, false_alarm: float, residual_signal: float
+) -> float:
     """The correlation, of either sign, beyond which a pair is taken for a copy.
 
     An honest step is signal plus noise, its ratio at most lambda = sqrt(T) q B / (sigma sqrt(p))
     for T steps, sample rate q, normaliser B, noise multiplier sigma and p parameters: each
     patient's clipped gradient has at most the clip's norm. What the projection leaves of it
-    correlates by about rho = l_a l_b / (l_a l_b + 5); the 5 was measured on both tasks (breast
-    cancer fits 6, heart disease 13). Around it the correlation spreads as Fisher's z (1921) does in
+    correlates by about rho = l_a l_b / (l_a l_b + ``residual_signal``), which is calibrated for the
+    task. Around it the correlation spreads as Fisher's z (1921) does in
     p - 1 dimensions.
     """
-    product = _signal(a, parameters) * _signal(b, parameters)
-    centre = product / (product + _RESIDUAL_SIGNAL)
-    tail = _TAIL * _quantile(false_alarm) / sqrt(max(parameters - 4, 1))
+    product = signal_to_noise(a, parameters) * signal_to_noise(b, parameters)
+    centre = product / (product + residual_signal)
+    tail = noise_quantile(false_alarm) / sqrt(max(parameters - 4, 1))
     return tanh(atanh(centre) + tail)
 
 
-@lru_cache(maxsize=1024)
-def _quantile(false_alarm: float) -> float:
-    return -float(ndtri(false_alarm))
-
-
-def _signal(participant: Participant, parameters: int) -> float:
+def signal_to_noise(participant: Participant, parameters: int) -> float:
+    """Lambda: the most that signal can be against noise at each parameter of a step."""
     terms = participant.terms
     batch = float(terms.sample_rate) * terms.normaliser
     return sqrt(terms.steps / parameters) * batch / float(terms.noise_multiplier)
+
+
+def noise_seen_through(
+    a: Participant, b: Participant, parameters: int, thresholds: Thresholds, hospitals: int
+) -> float:
+    """How much noise may hide a copy: up to this part of its length 19 copies of 20 are found.
+
+    A copy with noise of f times its length correlates by about 1 / sqrt(1 + f^2).
+    """
+    false_alarm = float(thresholds.false_alarm) / max(1, hospitals - 1)
+    limit = threshold(a, b, parameters, false_alarm, float(thresholds.residual_signal))
+    needed = tanh(atanh(limit) + 1.645 / sqrt(max(parameters - 4, 1)))
+    return sqrt(1 / needed**2 - 1)
 
 
 def near_copies(
     steps: Mapping[str, Vector],
     earlier: Sequence[EarlierStep],
     participants: Mapping[str, Participant],
-    false_alarm: float,
+    thresholds: Thresholds,
 ) -> frozenset[str]:
     """Who submitted a near-copy.
 
@@ -85,15 +93,22 @@ def near_copies(
         steps: each institution's step (update minus current model) of this round.
         earlier: the steps of earlier rounds of the job.
         participants: the job's, by institution: their public constants set the threshold.
-        false_alarm: per honest pair of this round; shared by all rounds before it.
+        thresholds: the job's; of them ``false_alarm``, which an honest step's comparisons with all
+            others of the round share, and those with all earlier steps once more; and
+            ``residual_signal``.
     """
+    false_alarm, signal = float(thresholds.false_alarm), float(thresholds.residual_signal)
+    # With a dozen hospitals a pair's alarm of 1 in 10,000 would be a proof's of 1 in 900; and
+    # thousands of earlier steps are thousands of chances.
+    of_a_pair = false_alarm / max(1, len(participants) - 1)
+    shared = false_alarm / max(1, len(earlier))
     names = sorted(steps)
     copies: set[str] = set()
     rough = _rough_correlations([steps[name] for name in names])
     for position, a in enumerate(names):
         size = len(steps[a])
         for other, b in enumerate(names[position + 1 :], start=position + 1):
-            limit = threshold(participants[a], participants[b], size, false_alarm)
+            limit = threshold(participants[a], participants[b], size, of_a_pair, signal)
             limit = limit if len(names) > 2 else _CERTAIN
             if rough[position, other] <= limit - _ROUGH:
                 continue
@@ -101,10 +116,8 @@ def near_copies(
             if abs(correlation(residual(steps[a], outside), residual(steps[b], outside))) > limit:
                 copies |= {a, b}
         outside = [steps[name] for name in names if name != a]
-        # Thousands of earlier steps are thousands of chances: each round's share one pair's.
-        shared = false_alarm / max(1, len(earlier) // max(1, len(participants)))
         limits = {
-            b: threshold(participants[a], participants[b], size, shared)
+            b: threshold(participants[a], participants[b], size, shared, signal)
             if outside and b != a
             else _CERTAIN
             for b in participants

@@ -4,17 +4,12 @@ from decimal import Decimal
 from fractions import Fraction
 
 from consortium.rounds.checks.context import Failed, RoundContext
+from consortium.rounds.checks.terms import privacy_terms
 from ledger.records import Participant, Proof, SampledSpend, Spend
 from privacy.accounting import Accountant, Cost, GaussianAccountant, RenyiAccountant, cost_of_round
-from privacy.contract import PrivacyTerms
 from privacy.errors import PrivacyError
 
 _ROUNDED = Fraction(1, 10**18)
-
-
-def privacy_terms(participant: Participant) -> PrivacyTerms:
-    """The contract's terms for one institution, as the accountant takes them."""
-    return PrivacyTerms.from_record(participant.terms.model_dump())
 
 
 def check_privacy_claim(context: RoundContext, participant: Participant, proof: Proof) -> None:

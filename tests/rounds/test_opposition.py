@@ -1,0 +1,123 @@
+"""Check 8, what every member recomputes: who works against what the others learn."""
+
+import numpy as np
+import pytest
+from rounds_examples import honest_step, make_context, make_example_job, moved, names, submissions
+
+from consortium.rounds.checks import EarlierStep, examine
+from consortium.rounds.checks.opposition import along_others, opposed
+from consortium.rounds.checks.terms import noise_quantile, step_noise, unanimous_step
+
+JOB = make_example_job(5)
+PARTICIPANTS = {p.institution: p for p in JOB.participants}
+NOISE = step_noise(PARTICIPANTS["hospital-1"])
+LONGEST = unanimous_step(PARTICIPANTS["hospital-1"])
+SIZE, CHEAT = 31, "hospital-2"
+
+
+def steps_of(seed: int, shared: float = 0.4, n: int = 5, size: int = SIZE) -> dict[str, np.ndarray]:
+    """Honest steps: a part of the longest one together, and the contract's noise."""
+    random = np.random.default_rng(seed)
+    direction = np.ones(size) / np.sqrt(size)
+    return {
+        name: shared * LONGEST * direction + NOISE * random.normal(size=size) for name in names(n)
+    }
+
+
+def found(
+    steps: dict[str, np.ndarray], earlier: list[EarlierStep] | None = None, limits=JOB.thresholds
+) -> frozenset[str]:
+    return opposed(steps, earlier or [], PARTICIPANTS, limits)
+
+
+def past(rounds: int, turned: float = -1.0, **options) -> list[EarlierStep]:
+    return [
+        EarlierStep(name, turned * step if name == CHEAT else step)
+        for seed in range(100, 100 + rounds)
+        for name, step in steps_of(seed, **options).items()
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_honest_hospitals_go_together(seed: int) -> None:
+    assert found(steps_of(seed)) == frozenset()
+    assert found(steps_of(seed, shared=0.0)) == frozenset()
+    assert found(steps_of(seed), past(9, turned=1.0)) == frozenset()
+
+
+def test_who_goes_against_all_others_is_found_and_nobody_else() -> None:
+    steps = steps_of(1, shared=1.0)
+    steps[CHEAT] = -3 * steps[CHEAT]
+    assert found(steps) == {CHEAT}
+
+
+def test_what_one_round_does_not_tell_ten_do() -> None:
+    steps = steps_of(1, shared=0.3)
+    steps[CHEAT] = -steps[CHEAT]
+    assert found(steps) == frozenset()
+    assert found(steps, past(9, shared=0.3)) == {CHEAT}
+    assert found(steps_of(1, shared=0.3), past(40, shared=0.3)) == {CHEAT}  # it is not forgotten
+
+
+def test_of_two_sides_the_lighter_one_is_against() -> None:
+    direction = np.ones(SIZE)
+    pull = {"hospital-1": -1.5, "hospital-2": -1.5, "hospital-3": 1, "hospital-4": 1}
+    steps = {name: 2 * factor * LONGEST * direction for name, factor in pull.items()}
+    steps["hospital-5"] = 2 * LONGEST * direction
+    assert found(steps) == {"hospital-1", "hospital-2"}
+
+
+def test_nobody_sets_the_direction_by_going_far() -> None:
+    steps = steps_of(2, shared=1.0)
+    steps[CHEAT] = -1000 * steps[CHEAT]
+    assert found(steps) == {CHEAT}
+    along = along_others(steps, dict.fromkeys(steps, 1))
+    assert all(value > 0 for name, (value, _) in along.items() if name != CHEAT)
+
+
+def test_an_earlier_step_counts_up_to_its_cap() -> None:
+    """Check 5 rejects it, but everybody has its bytes: it must not weigh for ever."""
+    giant = EarlierStep("hospital-3", -1e30 * np.ones(SIZE))
+    assert found(steps_of(3, shared=1.0), [giant, *past(9, turned=1.0, shared=1.0)]) == frozenset()
+
+
+def test_two_hospitals_cannot_be_told_apart() -> None:
+    steps = {"hospital-1": LONGEST * np.ones(SIZE), "hospital-2": -LONGEST * np.ones(SIZE)}
+    assert found(steps) == frozenset()
+    assert found({}) == frozenset()
+
+
+def test_steps_of_nothing_divide_nothing() -> None:
+    assert found({name: np.zeros(SIZE) for name in names(5)}) == frozenset()
+
+
+def test_other_jobs_and_the_order_of_steps_say_nothing() -> None:
+    steps = steps_of(1, shared=0.3)
+    steps[CHEAT] = -steps[CHEAT]
+    earlier = past(9, shared=0.3)
+    assert found(steps, earlier[::-1]) == {CHEAT}
+    others = [EarlierStep(p.institution, p.step, other_job=True) for p in earlier]
+    assert found(steps, others) == frozenset()
+
+
+def test_false_alarms_of_pure_noise_are_as_rare_as_agreed() -> None:
+    often = JOB.thresholds.model_copy(update={"false_alarm": "0.02", "opposition": "0"})
+    alarms = sum(len(found(steps_of(seed, 0.0), limits=often)) for seed in range(1000))
+    assert 40 < alarms < 110  # of 5,000: 2 % less what the wider tail leaves
+    assert noise_quantile(0.02) > 2.05
+
+
+def test_8_a_step_against_the_others_is_called_harmful_by_every_member() -> None:
+    context = make_context(size=0.05)
+    shared = 0.5 * unanimous_step(context.job.participants[0]) * np.ones(SIZE) / np.sqrt(SIZE)
+    everything = submissions(context)
+    from rounds_examples import reveal_all, submit
+
+    for name in everything:
+        turned = -2.5 if name == CHEAT else 1
+        step = honest_step(name) + turned * shared
+        everything[name] = submit(context, name, moved(context, step))
+    revealed = reveal_all(everything)
+    examined = examine(context, revealed.commitments, revealed.reveals)
+    assert {n: e.code for n, e in examined.items() if e.code != "Accepted"} == {CHEAT: "Harmful"}
+    assert examined[CHEAT].weights is not None
