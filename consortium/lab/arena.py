@@ -47,6 +47,7 @@ from consortium.rounds.checks import (
 )
 from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
 from consortium.rounds.committee import committee
+from consortium.rounds.progress import doubted
 from consortium.rounds.replay import steps_of
 from consortium.rounds.result import RoundRecords, derive_result
 from consortium.rounds.verdict import findings
@@ -176,6 +177,7 @@ class Arena:
             groups=self._groups,
             earlier=tuple(self._earlier),
             spent=dict(self._spent),
+            doubted=doubted(self.results),
         )
 
     def noise(self, name: str, purpose: str = "train") -> NoiseSource:

@@ -177,7 +177,7 @@ def _most_against(task: Task, setting: _Setting, missing: Hospital | None) -> fl
         for name, update in updates.items():
             pushes[name] += weight_forms.vector(update) - weight_forms.vector(model)
         model = weighted_mean(updates, setting.weights)
-        for name, (along, _) in along_others(pushes, setting.weights).items():
+        for name, along in along_others(pushes, setting.weights).items():
             most = max(most, -along / (round_ * unanimous_step(setting.participants[name])))
     return most
 
@@ -210,7 +210,7 @@ def _look(task: Task, setting: _Setting, seed: int, seen: _Seen) -> None:
                 fall = _fall(validators, h.name, model, updates[h.name])
                 if fall is not None:
                     seen.drops.append((noise, fall))
-        for name, (along, _) in along_others(pushes, setting.weights).items():
+        for name, along in along_others(pushes, setting.weights).items():
             noise = step_noise(setting.participants[name]) * sqrt(round_)
             seen.against.append(-along / noise)
         for a, b in combinations(sorted(steps), 2):

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from ledger.records import Result
+from consortium.rounds.codes import HARMFUL
+from ledger.records import ACCEPTED, Result
 
 
 def next_place(results: Sequence[Result]) -> tuple[int, int]:
@@ -16,3 +17,14 @@ def next_place(results: Sequence[Result]) -> tuple[int, int]:
 def rounds_done(results: Sequence[Result]) -> int:
     """How many rounds counted: attempts that were repeated are none."""
     return sum(not result.again for result in results)
+
+
+def doubted(results: Sequence[Result]) -> frozenset[str]:
+    """Whose last proof in a job was called harmful, of those that were accepted or called so."""
+    last = {
+        outcome.institution: outcome.code
+        for result in results
+        for outcome in result.proofs
+        if outcome.code in (ACCEPTED, HARMFUL)
+    }
+    return frozenset(name for name, code in last.items() if code == HARMFUL)

@@ -29,7 +29,7 @@ from consortium.rounds.codes import HARMFUL, NO_QUORUM
 from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
 from consortium.rounds.committee import committee
 from consortium.rounds.evaluation import check_evaluation
-from consortium.rounds.progress import next_place, rounds_done
+from consortium.rounds.progress import doubted, next_place, rounds_done
 from consortium.rounds.result import (
     RoundRecords,
     derive_result,
@@ -133,6 +133,7 @@ def round_context(view: LedgerView, job: Job, round: int, attempt: int) -> Round
         groups=task_groups(job),
         earlier=view.steps(job.job),
         spent=last_spends(view, job),
+        doubted=doubted(view.results(job.job)),
     )
 
 

@@ -25,9 +25,12 @@ def steps_of(seed: int, shared: float = 0.4, n: int = 5, size: int = SIZE) -> di
 
 
 def found(
-    steps: dict[str, np.ndarray], earlier: list[EarlierStep] | None = None, limits=JOB.thresholds
+    steps: dict[str, np.ndarray],
+    earlier: list[EarlierStep] | None = None,
+    limits=JOB.thresholds,
+    doubted=frozenset(),
 ) -> frozenset[str]:
-    return opposed(steps, earlier or [], PARTICIPANTS, limits)
+    return opposed(steps, earlier or [], PARTICIPANTS, limits, doubted)
 
 
 def past(rounds: int, turned: float = -1.0, **options) -> list[EarlierStep]:
@@ -67,12 +70,39 @@ def test_of_two_sides_the_lighter_one_is_against() -> None:
     assert found(steps) == {"hospital-1", "hospital-2"}
 
 
+def test_of_two_who_go_against_each_other_the_others_tell() -> None:
+    """The heavier of the two sides finds the lighter one furthest against; the rest know better."""
+    direction = np.ones(SIZE)
+    pull = {"hospital-1": 1.2, CHEAT: -1.0, "hospital-3": 0.1, "hospital-4": 0.1}
+    steps = {name: factor * 8 * LONGEST * direction for name, factor in pull.items()}
+    weights = {"hospital-1": 100, CHEAT: 120, "hospital-3": 60, "hospital-4": 60}
+    own = {n: PARTICIPANTS[n].model_copy(update={"weight": w}) for n, w in weights.items()}
+    along = along_others(steps, weights)
+    assert along["hospital-1"] < along[CHEAT] < 0
+    assert opposed(steps, [], own, JOB.thresholds) == {CHEAT}
+
+
+def test_who_was_called_harmful_is_back_when_its_push_goes_along() -> None:
+    steps = steps_of(1, shared=0.3)
+    against = {**steps, CHEAT: -0.2 * steps[CHEAT]}
+    assert found(against) == frozenset()
+    assert found(against, doubted={CHEAT}) == {CHEAT}
+    assert found(steps, doubted={CHEAT}) == frozenset()
+    absent = {name: step for name, step in steps.items() if name != CHEAT}
+    assert found(absent, doubted={CHEAT}) == frozenset()
+
+
+def test_with_fewer_than_two_to_judge_by_nobody_is_doubted() -> None:
+    steps = steps_of(1, shared=0.3)
+    assert found(steps, doubted=set(names(4))) == found(steps) == frozenset()
+
+
 def test_nobody_sets_the_direction_by_going_far() -> None:
     steps = steps_of(2, shared=1.0)
     steps[CHEAT] = -1000 * steps[CHEAT]
     assert found(steps) == {CHEAT}
     along = along_others(steps, dict.fromkeys(steps, 1))
-    assert all(value > 0 for name, (value, _) in along.items() if name != CHEAT)
+    assert all(value > 0 for name, value in along.items() if name != CHEAT)
 
 
 def test_an_earlier_step_counts_up_to_its_cap() -> None:

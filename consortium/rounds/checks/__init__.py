@@ -78,7 +78,7 @@ def examine(
     for name in near_copies(steps, context.earlier, participants, thresholds):
         examined[name] = Examined("NearCopy", examined[name].weights)
         del steps[name]
-    for name in opposed(steps, context.earlier, participants, thresholds):
+    for name in opposed(steps, context.earlier, participants, thresholds, context.doubted):
         examined[name] = Examined(HARMFUL, examined[name].weights)
     return examined
 

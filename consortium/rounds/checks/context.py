@@ -18,7 +18,8 @@ class RoundContext:
     ``base`` is the hash of the final block that the round starts from; ``model`` the current
     global model W_t (float32 arrays by name); ``groups`` the axes that the secure mapping
     permutes; ``earlier`` the steps of the earlier reveals of this job; ``spent`` what each
-    institution declared in its last proof for this task.
+    institution declared in its last proof for this task; ``doubted`` whose last proof in this job
+    was called harmful.
     """
 
     ledger: str
@@ -31,6 +32,7 @@ class RoundContext:
     groups: tuple[MappingGroup, ...]
     earlier: Sequence[EarlierStep] = field(default=(), repr=False)
     spent: Mapping[str, Spend] = field(default_factory=dict)
+    doubted: frozenset[str] = frozenset()
 
     @cached_property
     def model_hash(self) -> str:

@@ -12,8 +12,13 @@ adds up over rounds: under strong noise one round says little, ten say much.
 
 m is the sum of the others' pushes, each times its public weight, and none longer than the median
 (of two in the middle the longer), so that nobody sets the direction by going far. Two who go
-against each other both find the other in m. So the one that is furthest against is taken out, and
-the others are looked at anew, until nobody is against, or two are left: nothing tells those apart.
+against each other both find the other in m, whoever of them is honest. So where somebody is
+against, the one is taken out without whom the rest are least at odds, and they are looked at anew,
+until nobody is against, or two are left: nothing tells those apart.
+
+Whose last proof was called harmful stays out of m, and is against until its push goes along with it
+(u . m >= 0). Else it would be back while the model goes where the others want: their pushes end
+there, its own stands, and whoever went furthest against it would be next.
 
 AUROC on validators' patients does not see what is seen here: noise moves an honest proof's by more
 than flipped labels do, and a step back along the model does not change it at all.
@@ -22,7 +27,7 @@ Every sum that meets the threshold is exactly rounded, and steps are added in an
 all members agree.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import fsum, sqrt
 
 import numpy as np
@@ -41,6 +46,7 @@ def opposed(
     earlier: Sequence[EarlierStep],
     participants: Mapping[str, Participant],
     thresholds: Thresholds,
+    doubted: Collection[str] = (),
 ) -> frozenset[str]:
     """Who works against the others.
 
@@ -49,6 +55,8 @@ def opposed(
         earlier: the steps of earlier rounds; those of other jobs do not count.
         participants: the job's, by institution.
         thresholds: the job's; of them ``false_alarm``, ``opposition`` and ``reach``.
+        doubted: whose last proof in this job was called harmful. Where fewer than two others are
+            left to judge by, nobody is.
     """
     pushes, rounds = _pushes(steps, earlier, participants, float(thresholds.reach))
     noise, limits = {}, {}
@@ -58,27 +66,39 @@ def opposed(
         allowed = float(thresholds.opposition) * unanimous_step(participant) * count
         limits[name] = noise_quantile(float(thresholds.false_alarm)) * noise[name] + allowed
     weights = {name: participants[name].weight for name in steps}
+    trusted = {name: push for name, push in pushes.items() if name not in doubted}
+    if len(trusted) < FEWEST - 1:
+        trusted = dict(pushes)
+    doubted_here = sorted(pushes.keys() - trusted.keys())
     against: set[str] = set()
-    while len(pushes) >= FEWEST:
-        found = along_others(pushes, weights)
-        beyond = {
-            # How far against, in its own noise, times how much stands on the other side.
-            name: found[name][0] * found[name][1] / noise[name]
-            for name in pushes
-            if found[name][0] < -limits[name]
-        }
-        if not beyond:
+    while len(trusted) >= FEWEST:
+        found = along_others(trusted, weights)
+        if all(found[name] >= -limits[name] for name in trusted):
             break
-        furthest = min(sorted(beyond), key=beyond.__getitem__)
-        against.add(furthest)
-        del pushes[furthest]
+        odds = {
+            name: _at_odds({n: trusted[n] for n in trusted if n != name}, weights, noise)
+            for name in sorted(trusted)
+            if found[name] < 0
+        }
+        outlier = min(odds, key=odds.__getitem__)
+        against.add(outlier)
+        del trusted[outlier]
+    for name in doubted_here:
+        if along_others({**trusted, name: pushes[name]}, weights)[name] < 0:
+            against.add(name)
     return frozenset(against)
 
 
-def along_others(
-    pushes: Mapping[str, Vector], weights: Mapping[str, int]
-) -> dict[str, tuple[float, float]]:
-    """For each of two institutions or more: how far its push goes along the others', and |m|."""
+def _at_odds(
+    pushes: Mapping[str, Vector], weights: Mapping[str, int], noise: Mapping[str, float]
+) -> float:
+    """How far all who go against the others do, together: each in its own noise."""
+    found = along_others(pushes, weights)
+    return fsum(-along / noise[name] for name, along in found.items() if along < 0)
+
+
+def along_others(pushes: Mapping[str, Vector], weights: Mapping[str, int]) -> dict[str, float]:
+    """For each of two institutions or more: how far its push goes along the others'."""
     weighted = {name: weights[name] * pushes[name] for name in sorted(pushes)}
     lengths = {name: length(vector) for name, vector in weighted.items()}
     median = sorted(lengths.values())[len(lengths) // 2]
@@ -91,7 +111,7 @@ def along_others(
     for name, own in bounded.items():
         others = total - own
         size = length(others)
-        found[name] = (fsum((pushes[name] * others).tolist()) / size if size else 0.0, size)
+        found[name] = fsum((pushes[name] * others).tolist()) / size if size else 0.0
     return found
 
 
