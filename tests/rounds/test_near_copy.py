@@ -13,6 +13,7 @@ from consortium.rounds.checks.near_copy import (
     correlation,
     near_copies,
     noise_seen_through,
+    repeats_itself,
     residual,
     threshold,
 )
@@ -85,6 +86,24 @@ def test_ones_own_earlier_step_again_is_a_copy_too() -> None:
     steps["hospital-4"] = before["hospital-4"]
     earlier = [EarlierStep(name, step) for name, step in before.items()]
     assert found(steps, earlier) == {"hospital-4"}
+
+
+@pytest.mark.parametrize("other_job", [False, True])
+def test_without_noise_to_tell_by_ones_own_earlier_steps_say_nothing(other_job: bool) -> None:
+    quiet = {
+        p.institution: p.model_copy(
+            update={"terms": p.terms.model_copy(update={"noise_multiplier": "0.01"})}
+        )
+        for p in JOB.participants
+    }
+    assert repeats_itself(quiet["hospital-1"], SIZE)
+    assert not repeats_itself(PARTICIPANTS["hospital-1"], SIZE)
+    steps = steps_of(0)
+    own = [EarlierStep("hospital-1", steps["hospital-1"], other_job)]
+    assert near_copies(steps, own, quiet, LIMITS_OF_JOB) == frozenset()
+    assert near_copies(steps, own, PARTICIPANTS, LIMITS_OF_JOB) == {"hospital-1"}
+    another = [EarlierStep("hospital-2", steps["hospital-1"], other_job)]
+    assert near_copies(steps, another, quiet, LIMITS_OF_JOB) == {"hospital-1"}
 
 
 def test_three_equal_steps_are_all_named() -> None:

@@ -15,7 +15,7 @@ Every sum that meets the threshold is exactly rounded (`math.fsum`): all members
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import atanh, fsum, sqrt, tanh
+from math import atanh, fsum, inf, sqrt, tanh
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,16 @@ def signal_to_noise(participant: Participant, parameters: int) -> float:
     return sqrt(terms.steps / parameters) * batch / float(terms.noise_multiplier)
 
 
+def repeats_itself(participant: Participant, parameters: int) -> bool:
+    """Whether two honest steps of one hospital may correlate beyond .99.
+
+    Two steps of one signal correlate by lambda^2 / (1 + lambda^2), its own noise being all that
+    differs.
+    """
+    square = signal_to_noise(participant, parameters) ** 2
+    return square > _CERTAIN * (1 + square)
+
+
 def noise_seen_through(
     a: Participant, b: Participant, parameters: int, thresholds: Thresholds, hospitals: int
 ) -> float:
@@ -88,6 +98,8 @@ def near_copies(
     help. Of a pair with an earlier round's step the later one is. Only a correlation beyond .99
     counts for one's own earlier steps, for those of other jobs (trained under other noise), and
     where there is nobody outside the pair to take the signal from: honest steps share more there.
+    With next to no noise honest steps of one hospital go the same way round after round, so that
+    nothing tells a repeated one: then its own earlier steps do not count (`repeats_itself`).
 
     Args:
         steps: each institution's step (update minus current model) of this round.
@@ -122,6 +134,8 @@ def near_copies(
             else _CERTAIN
             for b in participants
         }
+        if repeats_itself(participants[a], size):
+            limits[a] = inf
         if _copies_earlier(steps[a], outside, earlier, limits):
             copies.add(a)
     return frozenset(copies)
@@ -163,7 +177,10 @@ def _copies_earlier(
     # A fast first pass over what may be thousands of steps; only what comes near the threshold
     # is decided, by the exactly rounded sums.
     all_steps = np.stack([past.step for past in earlier])
-    limit = np.array([_CERTAIN if past.other_job else limits[past.institution] for past in earlier])
+    limit = np.array([
+        _CERTAIN if past.other_job and limits[past.institution] < inf else limits[past.institution]
+        for past in earlier
+    ])  # fmt: skip
     own = residual(step, outside)
     if outside:
         mean = np.sum(outside, axis=0)
