@@ -79,7 +79,7 @@ def pay(rows: Sequence[Row], title: str) -> str:
         for number, earned in enumerate(sorted(row.earned)):
             x = _LEFT + min(earned, _MOST_PAID) / _MOST_PAID * _PLOT
             parts.append(_circle(x, y + (number % 5 - 2) * 2, _BLUE, 3, opacity=0.5))
-        said = f"below the mean {row.below_mean}, the least {row.not_above} of {row.runs}"
+        said = f"below mean {row.below_mean}, above none {row.not_above} of {row.runs}"
         parts.append(_text(_LEFT + _PLOT + 12, y + 4, said))
     legend = [_text(_LEFT, 44, "the cheat's learning credits over the honest hospitals' mean, a "
                                "dot a run; at 3: 3 or more")]  # fmt: skip

@@ -55,10 +55,10 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{row.caught} of {row.trials}" if expects else "",
         f"{row.false_alarms} of {row.honest}",
         _lost(row.lost_off), _lost(row.lost_on), _lost(row.lost_absent),
-        "" if row.within_absent is None else f"{row.within_absent} of {row.runs}",
+        "" if row.within_absent is None else f"{row.within_absent}/{row.runs}",
         f"{row.pay:.2f}" if row.pay is not None else "",
-        "" if row.below_mean is None else f"{row.below_mean} of {row.runs}",
-        "" if row.not_above is None else f"{row.not_above} of {row.runs}",
+        "" if row.below_mean is None else f"{row.below_mean}/{row.runs}",
+        "" if row.not_above is None else f"{row.not_above}/{row.runs}",
     )  # fmt: skip
 
 
