@@ -73,13 +73,13 @@ CATALOGUE = (
     Cheat(
         "label-flip", By.HOSPITAL,
         "trains on the opposite of what its patients have",
-        "rejected where the others' patients show the harm; else earns less",
+        "rejected once its steps go against the others' by more than noise; until then earns less",
         ("Harmful",), always=False,
     ),
     Cheat(
         "sign-flip", By.HOSPITAL,
         "trains honestly and goes as far the other way",
-        "rejected where the others' patients show the harm; else earns less",
+        "rejected once its steps go against the others' by more than noise; until then earns less",
         ("Harmful",), always=False,
     ),
     Cheat(
