@@ -93,7 +93,8 @@ CREATE SCHEMA cdm;
 CREATE TABLE cdm.person (person_id int, gender_concept_id int, year_of_birth int,
     month_of_birth int, day_of_birth int, birth_datetime timestamp);
 CREATE TABLE cdm.measurement (measurement_id bigint, person_id int, measurement_concept_id int,
-    measurement_date date, value_as_number numeric, value_as_concept_id int, unit_concept_id int);
+    measurement_date date, value_as_number numeric, value_as_concept_id int, unit_concept_id int,
+    operator_concept_id int DEFAULT 4172703);
 CREATE TABLE cdm.condition_occurrence (person_id int, condition_concept_id int,
     condition_start_date date);
 CREATE TABLE cdm.concept (concept_id int, concept_code varchar(50), vocabulary_id varchar(20));

@@ -295,7 +295,8 @@ class LedgerMachine(RuleBasedStateMachine):
         nothing = Measures(**dict.fromkeys(Measures.model_fields))
         record = Evaluation(
             v=1, type="evaluation", ledger=FOUR.ledger, author=name, job=f"job-{job}",
-            model="0" * 64, positives=5, negatives=5, federated=nothing, alone=nothing,
+            model="0" * 64, noised=False, positives=5, negatives=5, federated=nothing,
+            alone=nothing,
             majority=majority,
         )  # fmt: skip
         self.submit(which, sign_record(record, [FOUR.members[name][Role.RECORD]]))
