@@ -86,6 +86,10 @@ class JobInvalid(ConsortiumError):
     """A job's contract does not follow the rules."""
 
 
+class RunsCutOff(ConsortiumError):
+    """A process that plays the lab's runs was killed."""
+
+
 class SimulationFailed(ConsortiumError):
     """Flower's simulation engine did not run the job to its end."""
 

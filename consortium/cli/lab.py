@@ -62,6 +62,7 @@ def lab(
         hospitals=hospitals, epsilon=epsilon, delta=delta, private=private, jobs=jobs, out=out,
     )  # fmt: skip
     from consortium import tasks
+    from consortium.errors import RunsCutOff
     from consortium.lab.hospitals import sites_of
     from consortium.lab.report import lab_report, write_files
     from consortium.lab.runs import carried_out, planned
@@ -70,7 +71,7 @@ def lab(
     sites_of(tasks.get(task), data_dir, hospitals)  # what is not there is said at once
     runs = planned(options.setting, options.attacks, options.seeds, options.modes)
     outcomes = []
-    interrupted = False
+    interrupted, cut_off = False, None
     with _progress(len(runs)) as show:
         try:
             for outcome in carried_out(options.setting, runs, jobs):
@@ -78,6 +79,8 @@ def lab(
                 show(len(outcomes))
         except KeyboardInterrupt:
             interrupted = True
+        except RunsCutOff as error:
+            cut_off = error
     rows = summary(outcomes)
     report = lab_report(options, rows, len(outcomes), len(runs))
     if out is not None:
@@ -86,6 +89,8 @@ def lab(
         print_json(report)
     else:
         _print_tables(options, rows)
+    if cut_off is not None:
+        raise cut_off
     if interrupted:
         fail(
             "Interrupted", f"stopped after {len(outcomes)} of {len(runs)} runs",

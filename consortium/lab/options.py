@@ -3,13 +3,12 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 
 from consortium.errors import CheatUnknown, DatasetUnknown, OptionInvalid, ReportUnwritable
 from consortium.lab.catalogue import BY_NAME
 from consortium.lab.runs import Setting
-from consortium.simulation.options import DATASETS, DEFAULT_DELTA, between, positive
+from consortium.simulation.options import DATASETS, between, chance_of, positive
 
 FEWEST_HOSPITALS, MOST_HOSPITALS = 4, 20
 MOST_ROUNDS, MOST_SEEDS, MOST_JOBS = 200, 1000, 64
@@ -55,12 +54,7 @@ def check_options(
     between("--rounds", rounds, 2, MOST_ROUNDS)
     between("--hospitals", hospitals, FEWEST_HOSPITALS, MOST_HOSPITALS)
     between("--jobs", jobs, 1, MOST_JOBS)
-    chance = positive("--delta", delta if delta is not None else DEFAULT_DELTA[task])
-    if chance >= Decimal("0.1"):
-        raise OptionInvalid(
-            f"--delta is {chance}; allowed: above 0 and below 0.1",
-            "take at most one over the number of patients, such as 0.001",
-        )
+    chance = chance_of(delta, task)
     if out is not None:
         _check_folder(out)
     setting = Setting(task, rounds, hospitals, positive("--epsilon", epsilon), chance, data_dir)

@@ -10,11 +10,13 @@ import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+from consortium.errors import RunsCutOff
 from consortium.lab.catalogue import BY_NAME, By
 
 HONEST: Final = "honest"
@@ -129,6 +131,9 @@ def carried_out(setting: Setting, runs: Sequence[Run], jobs: int) -> Iterator[Ou
     """Plays all runs in so many processes, and gives each outcome as it comes.
 
     Whoever stops asking ends the rest.
+
+    Raises:
+        RunsCutOff: if one of the processes was killed.
     """
     if jobs == 1:
         for run in runs:
@@ -140,6 +145,11 @@ def carried_out(setting: Setting, runs: Sequence[Run], jobs: int) -> Iterator[Ou
     try:
         for future in as_completed([pool.submit(carry_out, setting, run) for run in runs]):
             yield future.result()
+    except BrokenProcessPool:
+        raise RunsCutOff(
+            "a process that plays runs was killed, by the machine for want of memory perhaps",
+            "run the command again, with fewer --jobs",
+        ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

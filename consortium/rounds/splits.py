@@ -1,9 +1,10 @@
 """Where the members' verdicts on a proof divide: counted from the signed records, for people.
 
-Checks 1 to 7 are deterministic, so honest members never divide on them: who finds another code than
-was decided lied, or runs other software, and is named (`derive_result` does not pay that verdict).
-On whether a proof does harm honest members may divide, for each judges on patients of its own; so
-there the votes are counted, and nobody is named.
+Checks 1 to 7, and what the steps show of check 8 (`checks.opposition`), are deterministic, so honest
+members never divide on them: who finds another code than was decided lied, or runs other software,
+and is named (`derive_result` does not pay that verdict). On whether a proof does harm on patients
+honest members may divide, for each judges on patients of its own; so there the votes are counted,
+and nobody is named.
 """
 
 from collections.abc import Iterable, Iterator
@@ -66,5 +67,8 @@ def _others(decided: str, found: dict[str, Finding]) -> dict[str, str]:
         # Which code is right is not known from the records alone; that they divide is.
         codes = {by: finding.code for by, finding in sorted(found.items())}
         return codes if len(set(codes.values())) > 1 else {}
-    right = ACCEPTED if decided == HARMFUL else decided
+    said = [finding.code for finding in found.values()]
+    # Harm that validators attest is found beside `Accepted`; what the steps show is a code itself.
+    attested = decided == HARMFUL and 2 * said.count(HARMFUL) < len(said)
+    right = ACCEPTED if attested else decided
     return {by: f.code for by, f in sorted(found.items()) if f.code != right}

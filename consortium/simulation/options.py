@@ -80,12 +80,7 @@ def check_options(
             f"--epsilon is {job}, above the lifetime limit of {lifetime}",
             f"ask for at most {lifetime}, or raise --lifetime-epsilon",
         )
-    chance = positive("--delta", delta if delta is not None else DEFAULT_DELTA[dataset])
-    if chance >= Decimal("0.1"):
-        raise OptionInvalid(
-            f"--delta is {chance}; allowed: above 0 and below 0.1",
-            "take at most one over the number of patients, such as 0.001",
-        )
+    chance = chance_of(delta, dataset)
     if report is not None:
         _check_writable(report)
     if portal is not None:
@@ -95,6 +90,21 @@ def check_options(
         dataset, data_dir, hospitals, rounds, job, lifetime, chance, seed, home, cheat, report,
         compare_nonprivate, portal,
     )  # fmt: skip
+
+
+def chance_of(delta: str | None, dataset: str) -> Decimal:
+    """``--delta``, or the dataset's own.
+
+    Raises:
+        OptionInvalid: if it is none that protects anybody.
+    """
+    chance = positive("--delta", delta if delta is not None else DEFAULT_DELTA[dataset])
+    if chance >= Decimal("0.1"):
+        raise OptionInvalid(
+            f"--delta is {chance}; allowed: above 0 and below 0.1",
+            "take at most one over the number of patients, such as 0.001",
+        )
+    return chance
 
 
 def between(name: str, value: int, low: int, high: int) -> None:

@@ -3,8 +3,8 @@
 from math import sqrt
 
 import numpy as np
+from torch import Tensor
 
-from consortium import tasks
 from consortium import weights as weight_forms
 from consortium.phases import Phase, Request
 from consortium.rounds.checks import RoundContext
@@ -15,7 +15,6 @@ from ledger.content import Weights
 from ledger.records import Job
 from privacy.contract import PrivacyTerms
 from privacy.noise import SecureNoise
-from privacy.training import train
 from sml.mapping import SecureMapping
 from sml.vrf import proof_to_hash
 
@@ -98,12 +97,13 @@ class LabelFlipper(Participant):
         mapping: SecureMapping,
     ) -> Weights:  # fmt: skip
         """Trained as an honest hospital does, on flipped labels."""
-        task = tasks.get(job.task)
-        model = task.model(job.seed)
-        model.load_state_dict(mapping.map_state(weight_forms.to_torch(context.model)))
-        x, y = cohort.tensors("train")
-        train(model, task.loss, mapping.map_inputs(x), 1 - y, terms, SecureNoise())
-        return weight_forms.of_module(model)
+        return super().mapped_update(_Flipped(**vars(cohort)), job, context, terms, mapping)
+
+
+class _Flipped(Cohort):
+    def tensors(self, part: str) -> tuple[Tensor, Tensor]:
+        x, y = super().tensors(part)
+        return x, 1 - y
 
 
 class SignFlipper(Participant):

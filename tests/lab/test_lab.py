@@ -19,11 +19,12 @@ from consortium.errors import (
     DatasetUnknown,
     OptionInvalid,
     ReportUnwritable,
+    RunsCutOff,
 )
 from consortium.lab import plots
 from consortium.lab.options import LabOptions, check_options
 from consortium.lab.report import HEADS, cells, markdown
-from consortium.lab.runs import ABSENT, HONEST, Outcome, Run, Setting, planned
+from consortium.lab.runs import ABSENT, HONEST, Outcome, Run, Setting, carried_out, planned
 from consortium.lab.summary import summary
 
 SETTING = Setting("breast-cancer", 10, 4, Decimal(1), Decimal("0.00001"))
@@ -134,6 +135,17 @@ def test_the_command_prints_a_table_and_writes_its_files(
     assert "5 of 5 jobs" in printed.err
     assert "| no-reveal | NoAnswer 8 |" in (out / "lab.md").read_text()
     ElementTree.parse(out / "lab-caught.svg")
+
+
+def killed(setting: Setting, run: Run) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_ends_in_a_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consortium.lab.runs.carry_out", killed)
+    runs = planned(SETTING, ["nan"], 1, [True])
+    with pytest.raises(RunsCutOff, match="was killed"):
+        list(carried_out(SETTING, runs, 2))
 
 
 @pytest.mark.slow

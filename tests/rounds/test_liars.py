@@ -200,6 +200,22 @@ def test_who_finds_another_code_is_named_and_not_paid() -> None:
     assert result.minted == CREDITS.pool
 
 
+def test_nobody_is_named_for_finding_what_the_steps_show() -> None:
+    """Check 8's first part is a code like those of checks 1 to 7: all honest members find it."""
+    of, random, against = judged(4), Random(0), "hospital-1"
+    shown = {**of.examined, against: Examined("Harmful", of.examined[against].weights)}
+    of = replace(of, examined=shown)
+    truth = {name: honest(of, name, "", random) for name in names(4)}
+    result, _, divided = of.decided(truth)
+    assert outcome(result, against).code == "Harmful"
+    assert divided == []
+    liar = "hospital-4"
+    told = {**truth, liar: {**truth[liar], against: {"code": ACCEPTED}}}
+    result, _, (split,) = of.decided(told)
+    assert (split.code, split.others) == ("Harmful", {liar: ACCEPTED})
+    assert liar not in {fee.institution for fee in result.fees}
+
+
 def test_without_a_quorum_all_that_was_found_is_told() -> None:
     of, random = judged(4), Random(0)
     truth = {name: honest(of, name, "", random) for name in names(4)}

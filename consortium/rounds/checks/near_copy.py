@@ -47,8 +47,7 @@ def threshold(
     for T steps, sample rate q, normaliser B, noise multiplier sigma and p parameters: each
     patient's clipped gradient has at most the clip's norm. What the projection leaves of it
     correlates by about rho = l_a l_b / (l_a l_b + ``residual_signal``), which is calibrated for the
-    task. Around it the correlation spreads as Fisher's z (1921) does in
-    p - 1 dimensions.
+    task. Around it the correlation spreads as Fisher's z (1921) does in p - 1 dimensions.
     """
     product = signal_to_noise(a, parameters) * signal_to_noise(b, parameters)
     centre = product / (product + residual_signal)
