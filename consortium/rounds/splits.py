@@ -1,10 +1,10 @@
 """Where the members' verdicts on a proof divide: counted from the signed records, for people.
 
-Checks 1 to 7, and what the steps show of check 8 (`checks.opposition`), are deterministic, so honest
-members never divide on them: who finds another code than was decided lied, or runs other software,
-and is named (`derive_result` does not pay that verdict). On whether a proof does harm on patients
-honest members may divide, for each judges on patients of its own; so there the votes are counted,
-and nobody is named.
+Checks 1 to 7, and what the steps show of check 8 (`checks.opposition`), are deterministic, so
+honest members never divide on them: who finds another code than was decided lied, or runs other
+software, and is named (`derive_result` does not pay that verdict). On whether a proof does harm on
+patients honest members may divide, for each judges on patients of its own; so there the votes are
+counted, and nobody is named.
 """
 
 from collections.abc import Iterable, Iterator
