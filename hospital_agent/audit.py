@@ -50,7 +50,7 @@ def policy_terms(
 
 
 def made_up(task: str) -> "tuple[Tensor, Tensor]":
-    """Inputs [21, width] and labels [21] within the task's bounds; no patient's.
+    """Inputs [21, ...] and labels [21] within the task's bounds; no patient's.
 
     Of twenty nothing is known but the outcome. The last is at the end of every scale, and of the
     outcome that an untrained model has least reason to expect.
@@ -59,7 +59,7 @@ def made_up(task: str) -> "tuple[Tensor, Tensor]":
 
     from consortium.tasks.schema import CLAMP
 
-    x = torch.zeros(_QUIET + 1, tasks.get(task).width)
+    x = torch.zeros(_QUIET + 1, *tasks.get(task).inputs.shape)
     x[-1] = float(CLAMP)
     y = torch.zeros(_QUIET + 1)
     y[: _QUIET // 2] = 1

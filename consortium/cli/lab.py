@@ -27,7 +27,7 @@ def lab(
     attacks: Annotated[
         list[str] | None, typer.Argument(help="Names of the catalogue; none: all of it.")
     ] = None,
-    task: Annotated[str, typer.Option(help="breast-cancer or heart-disease")] = "breast-cancer",
+    task: Annotated[str, typer.Option(help="See `consortium task list`.")] = "breast-cancer",
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder that holds the task's files.")
     ] = None,
@@ -35,9 +35,7 @@ def lab(
     rounds: Annotated[int, typer.Option(help="Of each job, 2 to 200.")] = 10,
     hospitals: Annotated[int, typer.Option(help="4 to 20.")] = 4,
     epsilon: Annotated[str, typer.Option(help="Privacy cost of a job.")] = "1",
-    delta: Annotated[
-        str | None, typer.Option(help="Default 0.00001 (breast-cancer), 0.001 (heart-disease).")
-    ] = None,
+    delta: Annotated[str | None, typer.Option(help="Default: the task's own.")] = None,
     private: Annotated[
         bool | None,
         typer.Option(help="With that epsilon, or with next to no noise; left out: both."),

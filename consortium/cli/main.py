@@ -71,12 +71,12 @@ def main_options(
 
 @app.command()
 def demo(
-    dataset: Annotated[str, typer.Option(help="breast-cancer or heart-disease")] = "breast-cancer",
+    dataset: Annotated[str, typer.Option(help="See `consortium task list`.")] = "breast-cancer",
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder that holds the dataset's files.")
     ] = None,
     hospitals: Annotated[
-        int | None, typer.Option(help="How many hospitals (breast-cancer only; default 4).")
+        int | None, typer.Option(help="How many hospitals, where they are simulated (default 4).")
     ] = None,
     rounds: Annotated[int, typer.Option(help="1 to 1000.")] = 10,
     epsilon: Annotated[str, typer.Option(help="Privacy cost of this job.")] = "1",
@@ -84,9 +84,7 @@ def demo(
         str | None,
         typer.Option(help="Limit of each hospital's cohort over all jobs (new homes: 3)."),
     ] = None,
-    delta: Annotated[
-        str | None, typer.Option(help="Default 0.00001 (breast-cancer), 0.001 (heart-disease).")
-    ] = None,
+    delta: Annotated[str | None, typer.Option(help="Default: the task's own.")] = None,
     seed: Annotated[int, typer.Option(help="Splits the data and starts the model.")] = 0,
     home: HomeOption = None,
     cheat: Annotated[

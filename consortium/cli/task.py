@@ -18,9 +18,9 @@ def list_(format: FormatOption = Format.TABLE) -> None:
 
     Example: consortium task list
     """
-    from consortium.tasks import TASKS
+    from consortium.tasks import get, names
 
-    tasks = [{"task": task.name, "title": task.title} for task in TASKS.values()]
+    tasks = [{"task": task.name, "title": task.title} for task in map(get, names())]
     if format is Format.JSON:
         print_json(tasks)
         return
@@ -39,12 +39,13 @@ def show(task: TaskArgument, format: FormatOption = Format.TABLE) -> None:
 
     known = get(task)
     model, limits = known.model(), known.thresholds
-    counts = calibration_of(task)["counts"]
+    counts = calibration_of(task, known.folder)["counts"]
     content = {
         "task": known.name,
         "title": known.title,
         "outcome": known.label,
-        "columns": [f"{f.name} {f.unit}".strip() for f in known.features],
+        "inputs": [f"{f.name} {f.unit}".strip() for f in known.features]
+        or "x".join(map(str, known.inputs.shape)),
         "parameters": sum(p.numel() for p in model.parameters()),
         "recipe": [
             f"{known.recipe.rounds} rounds", f"{known.recipe.total_steps} steps",

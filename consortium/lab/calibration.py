@@ -124,7 +124,7 @@ def calibrate(name: str, data_dir: Path | None, watch: Watch = lambda _: None) -
         TaskError: if the task or its data cannot be had.
     """
     task, seen = tasks.get(name), _Seen()
-    delta = Decimal("0.00001") if name == "breast-cancer" else Decimal("0.001")
+    delta = task.delta
     for count in _HOSPITALS:
         for seed in _SEEDS:
             hospitals = tuple(

@@ -5,10 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from consortium.errors import CheatUnknown, DatasetUnknown, OptionInvalid, ReportUnwritable
+from consortium.errors import CheatUnknown, ReportUnwritable
 from consortium.lab.catalogue import BY_NAME
 from consortium.lab.runs import Setting
-from consortium.simulation.options import DATASETS, between, chance_of, positive
+from consortium.simulation.options import (
+    between,
+    chance_of,
+    check_data_dir,
+    positive,
+    task_called,
+)
 
 FEWEST_HOSPITALS, MOST_HOSPITALS = 4, 20
 MOST_ROUNDS, MOST_SEEDS, MOST_JOBS = 200, 1000, 64
@@ -36,25 +42,18 @@ def check_options(
     Raises:
         ConsortiumError: naming the first that cannot, and what would be allowed.
     """
-    if task not in DATASETS:
-        raise DatasetUnknown(
-            f"there is no task {task[:60]!r}", f"choose one of: {', '.join(DATASETS)}"
-        )
+    known = task_called(task)
     unknown = [name for name in attacks if name not in BY_NAME]
     if unknown:
         raise CheatUnknown(
             f"there is no attack {unknown[0][:60]!r}", f"choose one of: {', '.join(BY_NAME)}"
         )
-    if data_dir is not None and task == "breast-cancer":
-        raise OptionInvalid(
-            "--data-dir is given, but breast-cancer comes with the installation",
-            "leave --data-dir out, or choose --task heart-disease",
-        )
+    check_data_dir(known, data_dir)
     between("--seeds", seeds, 1, MOST_SEEDS)
     between("--rounds", rounds, 2, MOST_ROUNDS)
     between("--hospitals", hospitals, FEWEST_HOSPITALS, MOST_HOSPITALS)
     between("--jobs", jobs, 1, MOST_JOBS)
-    chance = chance_of(delta, task)
+    chance = chance_of(delta, known)
     if out is not None:
         _check_folder(out)
     setting = Setting(task, rounds, hospitals, positive("--epsilon", epsilon), chance, data_dir)

@@ -5,17 +5,19 @@ import os
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from consortium.errors import CheatUnknown, DatasetUnknown, OptionInvalid, ReportUnwritable
 from consortium.lab.catalogue import DEMO_CHEATS
 from consortium.portal import check_parts, check_port
 
-DATASETS = ("breast-cancer", "heart-disease")
+if TYPE_CHECKING:
+    from consortium.tasks.task import Task
+
 MOST_ROUNDS = 1000
 DEFAULT_LIFETIME_EPSILON = "3"
 MOST_HOSPITALS = 64
 FEWEST_WITH_A_CHEAT = 4
-DEFAULT_DELTA = {"breast-cancer": "0.00001", "heart-disease": "0.001"}
 
 
 @dataclass(frozen=True)
@@ -47,19 +49,12 @@ def check_options(
     Raises:
         ConsortiumError: naming the first that cannot, and what would be allowed.
     """
-    if dataset not in DATASETS:
-        raise DatasetUnknown(
-            f"there is no dataset {dataset[:60]!r}", f"choose one of: {', '.join(DATASETS)}"
-        )
+    task = task_called(dataset)
     if cheat is not None and cheat not in DEMO_CHEATS:
         raise CheatUnknown(
             f"there is no cheat {cheat[:60]!r}", f"choose one of: {', '.join(DEMO_CHEATS)}"
         )
-    if data_dir is not None and dataset == "breast-cancer":
-        raise OptionInvalid(
-            "--data-dir is given, but breast-cancer comes with the installation",
-            "leave --data-dir out, or choose --dataset heart-disease",
-        )
+    check_data_dir(task, data_dir)
     between("--rounds", rounds, 1, MOST_ROUNDS)
     if hospitals is not None:
         between("--hospitals", hospitals, 1, MOST_HOSPITALS)
@@ -80,7 +75,7 @@ def check_options(
             f"--epsilon is {job}, above the lifetime limit of {lifetime}",
             f"ask for at most {lifetime}, or raise --lifetime-epsilon",
         )
-    chance = chance_of(delta, dataset)
+    chance = chance_of(delta, task)
     if report is not None:
         _check_writable(report)
     if portal is not None:
@@ -92,13 +87,37 @@ def check_options(
     )  # fmt: skip
 
 
-def chance_of(delta: str | None, dataset: str) -> Decimal:
-    """``--delta``, or the dataset's own.
+def task_called(name: str) -> "Task":
+    """The task of a demo or of the lab.
+
+    Raises:
+        DatasetUnknown: if there is none, naming those there are.
+    """
+    from consortium import tasks  # half a second: not before it is needed
+
+    if name not in tasks.names():
+        raise DatasetUnknown(
+            f"there is no task {name[:60]!r}", f"choose one of: {', '.join(tasks.names())}"
+        )
+    return tasks.get(name)
+
+
+def check_data_dir(task: "Task", data_dir: Path | None) -> None:
+    """Raises OptionInvalid for a folder that would not be read."""
+    if data_dir is not None and not task.needs_files:
+        raise OptionInvalid(
+            f"--data-dir is given, but the data of {task.name} needs no files",
+            "leave --data-dir out",
+        )
+
+
+def chance_of(delta: str | None, task: "Task") -> Decimal:
+    """``--delta``, or the task's own.
 
     Raises:
         OptionInvalid: if it is none that protects anybody.
     """
-    chance = positive("--delta", delta if delta is not None else DEFAULT_DELTA[dataset])
+    chance = positive("--delta", delta if delta is not None else str(task.delta))
     if chance >= Decimal("0.1"):
         raise OptionInvalid(
             f"--delta is {chance}; allowed: above 0 and below 0.1",

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from consortium.tasks.errors import TaskUnknown
-from consortium.tasks.schema import numeric
+from consortium.tasks.schema import Table, numeric
 from consortium.tasks.task import Recipe, Site, Split, Task, declared, draw
 
 LABEL: Final = "malignant"
@@ -139,7 +139,7 @@ def _published() -> pd.DataFrame:
 BREAST_CANCER: Final = Task(
     name="breast-cancer",
     title="Breast cancer: malignant or benign aspirate",
-    features=FEATURES,
+    inputs=Table(FEATURES, common_share=Decimal("0.3")),
     label=LABEL,
     recipe=Recipe(
         rounds=10,
@@ -150,5 +150,4 @@ BREAST_CANCER: Final = Task(
     ),
     load=load,
     divide=divide,
-    common_share=Decimal("0.3"),
 )

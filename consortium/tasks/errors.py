@@ -37,5 +37,13 @@ class DataUnavailable(TaskError):
     """A data file could not be fetched."""
 
 
+class TaskInvalid(TaskError):
+    """A task's folder does not define a task."""
+
+
+class TaskUncalibrated(TaskError):
+    """The limits of a task's checks were not measured."""
+
+
 class TaskUnknown(TaskError):
     """There is no task of this name, or it does not come in the size asked for."""

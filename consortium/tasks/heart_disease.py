@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from consortium.tasks.errors import DataCorrupt, DataMissing, TaskUnknown
-from consortium.tasks.schema import categorical, numeric
+from consortium.tasks.schema import Table, categorical, numeric
 from consortium.tasks.task import Recipe, Site, Split, Task, declared, draw
 
 LABEL: Final = "disease"
@@ -203,7 +203,7 @@ def _md5(content: bytes) -> str:
 HEART_DISEASE: Final = Task(
     name="heart-disease",
     title="Heart disease: narrowing of a coronary artery",
-    features=FEATURES,
+    inputs=Table(FEATURES),
     label=LABEL,
     recipe=Recipe(
         rounds=10,
@@ -214,4 +214,6 @@ HEART_DISEASE: Final = Task(
     ),
     load=load,
     divide=divide,
+    delta=Decimal("0.001"),
+    needs_files=True,
 )

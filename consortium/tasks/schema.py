@@ -82,6 +82,47 @@ class Feature:
         }
 
 
+@dataclass(frozen=True)
+class Table:
+    """Inputs that are columns of a table (`consortium.tasks.task.Inputs`).
+
+    common_share: the part of the columns' common level (their mean after scaling) that the encoding
+    takes away from each, 0 for none.
+    """
+
+    features: tuple[Feature, ...]
+    common_share: Decimal = Decimal(0)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one patient's inputs: [width]."""
+        return (sum(feature.width for feature in self.features),)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the raw columns."""
+        return tuple(feature.name for feature in self.features)
+
+    def check(self, frame: pd.DataFrame, label: str | None) -> None:
+        """Raise DataInvalid unless the table fits."""
+        check_columns(frame, self.features, label)
+
+    def encode(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
+        """Model inputs, shape [n, width], each within 3, from a checked table."""
+        columns = [feature.encode(frame[feature.name]) for feature in self.features]
+        encoded = np.concatenate(columns, axis=1)
+        encoded -= float(self.common_share) * encoded.mean(axis=1, keepdims=True)
+        return np.clip(encoded, -CLAMP, CLAMP).astype(np.float32)
+
+    def to_record(self) -> dict[str, object]:
+        """The schema for a fingerprint."""
+        return {
+            "features": [feature.to_record() for feature in self.features],
+            "clamp": str(CLAMP),
+            "common_share": str(self.common_share),
+        }
+
+
 def numeric(
     name: str, unit: str, low: str, high: str, centre: str, scale: str,
     quasi_identifier: tuple[int, ...] | None = None,

@@ -12,16 +12,17 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from consortium.tasks.schema import CLAMP, Feature, check_columns
+from consortium.tasks.network import Mlp
+from consortium.tasks.schema import Feature, Table
 from consortium.tasks.thresholds import thresholds_of
 from ledger.records import Thresholds
 from privacy.accounting import calibrate, claiming
@@ -82,35 +83,78 @@ class Split:
     test: pd.DataFrame
 
 
+class Inputs(Protocol):
+    """What a model is given of a patient: columns of a table, or an image."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one patient's inputs."""
+        ...
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the raw columns that they are made of."""
+        ...
+
+    def check(self, frame: pd.DataFrame, label: str | None) -> None:
+        """Raise DataInvalid unless the table has these columns, and the label, as they must be."""
+        ...
+
+    def encode(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
+        """Model inputs, shape [n, *shape], each row of its own patient only."""
+        ...
+
+    def to_record(self) -> dict[str, object]:
+        """All that decides the inputs, for a fingerprint: strings, integers and lists of them."""
+        ...
+
+
+class Network(Protocol):
+    """What a model is built by."""
+
+    def build(self, shape: tuple[int, ...], seed: int) -> "nn.Module":
+        """An untrained model: x [n, *shape] -> logits [n, 1], float32; the same for one seed."""
+        ...
+
+    def to_record(self) -> dict[str, object]:
+        """All that decides the model, for a fingerprint."""
+        ...
+
+
 @dataclass(frozen=True)
 class Task:
     """What a job trains: the same bytes, hence the same fingerprint, at every hospital.
 
-    label: the column of outcomes, 1 for disease. common_share: the part of the columns' common
-    level (their mean after scaling) that the encoding takes away from each, 0 for none.
-    hidden: widths of tanh layers between inputs and logit; none is logistic regression.
-    load: (data folder, number of hospitals) -> sites. divide: (site, seed) -> parts.
+    label: the column of outcomes, 1 for disease. network: its model, logistic regression if it is
+    left out. load: (data folder, number of hospitals) -> sites. divide: (site, seed) -> parts.
+    delta: what a demo's contract states unless it is told otherwise. needs_files: whether the data
+    of its sites has to be fetched first. folder: where the task's files are, if it does not come
+    with the installation; code: the SHA-256 of the one that defines it. None of the four but the
+    code is part of the fingerprint.
     """
 
     name: str
     title: str
-    features: tuple[Feature, ...]
+    inputs: Inputs
     label: str
     recipe: Recipe
     load: Callable[[Path | None, int | None], list[Site]]
     divide: Callable[[Site, int], Split]
-    common_share: Decimal = Decimal(0)
-    hidden: tuple[int, ...] = ()
+    network: Network = field(default_factory=Mlp)
+    delta: Decimal = Decimal("0.00001")
+    needs_files: bool = False
+    folder: Path | None = None
+    code: str = ""
 
     @property
     def thresholds(self) -> Thresholds:
-        """The limits of a job's checks, as they were calibrated."""
-        return thresholds_of(self.name)
+        """The limits of a job's checks, as they were calibrated. Raises TaskUncalibrated."""
+        return thresholds_of(self.name, self.folder)
 
     @property
-    def width(self) -> int:
-        """Inputs of the model."""
-        return sum(feature.width for feature in self.features)
+    def features(self) -> tuple[Feature, ...]:
+        """The columns of a task of tables; none for other inputs."""
+        return self.inputs.features if isinstance(self.inputs, Table) else ()
 
     def sites(self, data_dir: Path | None = None, hospitals: int | None = None) -> list[Site]:
         """The task's hospitals. Raises DataMissing, DataCorrupt, TaskUnknown."""
@@ -122,15 +166,12 @@ class Task:
 
     def check(self, frame: pd.DataFrame, labelled: bool = True) -> None:
         """Raise DataInvalid unless the table fits the schema."""
-        check_columns(frame, self.features, self.label if labelled else None)
+        self.inputs.check(frame, self.label if labelled else None)
 
     def encode(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
-        """Model inputs, shape [n, width], each within 3. Raises DataInvalid."""
+        """Model inputs, shape [n, *inputs.shape]. Raises DataInvalid."""
         self.check(frame, labelled=False)
-        columns = [feature.encode(frame[feature.name]) for feature in self.features]
-        encoded = np.concatenate(columns, axis=1)
-        encoded -= float(self.common_share) * encoded.mean(axis=1, keepdims=True)
-        return np.clip(encoded, -CLAMP, CLAMP).astype(np.float32)
+        return self.inputs.encode(frame)
 
     def outcomes(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
         """Labels 0 and 1, shape [n]. Raises DataInvalid."""
@@ -138,32 +179,14 @@ class Task:
         return pd.to_numeric(frame[self.label]).to_numpy(dtype=np.float32)
 
     def tensors(self, frame: pd.DataFrame) -> "tuple[Tensor, Tensor]":
-        """Inputs [n, width] and labels [n], float32. Raises DataInvalid."""
+        """Inputs [n, *inputs.shape] and labels [n], float32. Raises DataInvalid."""
         import torch
 
         return torch.from_numpy(self.encode(frame)), torch.from_numpy(self.outcomes(frame))
 
     def model(self, seed: int = 0) -> "nn.Module":
-        """An untrained model: x [n, width] -> logits [n, 1], float32.
-
-        The last layer starts at zero, so every start predicts one half; `seed` matters only with
-        hidden layers.
-        """
-        import torch
-        from torch import nn
-
-        if not self.hidden:
-            return _zero(nn.Linear(self.width, 1))
-        generator = torch.Generator().manual_seed(seed)
-        layers: list[nn.Module] = []
-        inputs = self.width
-        for outputs in self.hidden:
-            layer = nn.Linear(inputs, outputs)
-            nn.init.normal_(layer.weight, std=1 / math.sqrt(inputs), generator=generator)
-            nn.init.zeros_(layer.bias)
-            layers += [layer, nn.Tanh()]
-            inputs = outputs
-        return nn.Sequential(*layers, _zero(nn.Linear(inputs, 1)))
+        """An untrained model: x [n, *inputs.shape] -> logits [n, 1], float32."""
+        return self.network.build(self.inputs.shape, seed)
 
     @staticmethod
     def loss(logits: "Tensor", y: "Tensor") -> "Tensor":
@@ -218,14 +241,14 @@ class Task:
         """SHA-256, hex, over the canonical JSON of schema, model and recipe."""
         record = {
             "name": self.name,
-            "features": [feature.to_record() for feature in self.features],
             "label": self.label,
-            "clamp": str(CLAMP),
-            "common_share": str(self.common_share),
             "thresholds": self.thresholds.model_dump(),
-            "hidden": list(self.hidden),
             "recipe": {name: str(value) for name, value in vars(self.recipe).items()},
+            **self.inputs.to_record(),
+            **self.network.to_record(),
         }
+        if self.code:
+            record["code"] = self.code
         text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -250,11 +273,3 @@ def draw(labels: Sequence[int], share: float, seed: int) -> npt.NDArray[np.bool_
 def declared(published: int, share: float) -> int:
     """A public round number near `share` of a published count: a multiple of 5, at least 5."""
     return max(5, 5 * round(published * share / 5))
-
-
-def _zero(layer: "nn.Linear") -> "nn.Linear":
-    from torch import nn
-
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer

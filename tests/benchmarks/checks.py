@@ -21,6 +21,7 @@ from consortium.contract import JobOrder
 from consortium.lab.arena import Arena
 from consortium.lab.hospitals import Hospital, sites_of
 from consortium.rounds.aggregation import weighted_mean
+from consortium.tasks.network import Mlp
 from consortium.tasks.task import Task
 from ledger.records import ACCEPTED
 from privacy.noise import SeededNoise
@@ -43,7 +44,7 @@ def measure() -> dict[str, Figure]:
     models = [tasks.get("breast-cancer")]
     if "heart-disease" in names:
         heart = tasks.get("heart-disease")
-        models = [heart, *models, replace(heart, hidden=(16,))]
+        models = [heart, *models, replace(heart, network=Mlp((16,)))]
     for task in models:
         figures |= copies(task)
     return figures

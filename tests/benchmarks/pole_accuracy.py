@@ -18,7 +18,6 @@ from torch import Tensor
 from consortium import tasks
 from consortium.baselines import State, evaluate, federated
 from consortium.rounds.aggregation import average_from, average_of_rounds, weighted_mean
-from consortium.simulation.options import DEFAULT_DELTA
 from consortium.tasks.task import Split, Task
 from consortium.weights import from_torch, to_torch
 from privacy.contract import PrivacyTerms
@@ -69,7 +68,7 @@ def paired(task: Task, epsilon: Decimal | None, seed: int, same: bool) -> tuple[
     """
     sites = task.sites(HEART if task.name == "heart-disease" else None)
     splits = {site.id: task.split(site, seed) for site in sites}
-    delta = Decimal(DEFAULT_DELTA[task.name])
+    delta = task.delta
     terms = {s.id: task.terms(ROUNDS, epsilon, delta, s.declared_patients) for s in sites}
     shapes = {name: value.shape for name, value in task.model(seed).named_parameters()}
     seeded = SeededNoise(seed, unsafe_no_dp=True)

@@ -36,8 +36,8 @@ def measure() -> dict[str, Figure]:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(64, 1, 28, 28, generator=generator)
     return {
-        **_figures("logistic", nn.Linear(task.width, 1), task.loss, x, y, terms),
-        **_figures("mlp", _mlp(task.width), task.loss, x, y, terms),
+        **_figures("logistic", task.model(), task.loss, x, y, terms),
+        **_figures("mlp", _mlp(x.shape[1]), task.loss, x, y, terms),
         **_figures("cnn", _cnn(), _cross_entropy, images, torch.arange(64) % 2, terms, 1),
     }
 

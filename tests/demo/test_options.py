@@ -135,11 +135,3 @@ def test_help_answers_at_once(command: str) -> None:
         assert done.returncode == 0
         assert "Usage" in done.stdout
     assert min(times) < 0.5
-
-
-def test_the_options_name_what_there_is() -> None:
-    """They are written twice, so that checking them imports nothing heavy."""
-    from consortium.simulation import options
-    from consortium.tasks import TASKS
-
-    assert set(options.DATASETS) == set(TASKS) == set(options.DEFAULT_DELTA)

@@ -11,6 +11,7 @@ from heart_data import HEART_DATA, needs_heart_data
 from scipy.stats import binomtest
 
 from consortium import baselines, intervals, tasks
+from consortium.tasks.network import Mlp
 from consortium.tasks.task import Task
 
 BREAST = tasks.get("breast-cancer")
@@ -122,7 +123,7 @@ def test_recipes_travel_the_same_length_whatever_the_rounds() -> None:
 
 
 def test_a_model_with_hidden_layers_trains_too() -> None:
-    task = dataclasses.replace(BREAST, hidden=(8,))
+    task = dataclasses.replace(BREAST, network=Mlp((8,)))
     model = task.model(3)
     assert torch.equal(model(torch.ones(2, 30)), torch.zeros(2, 1))
     assert all(

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from consortium import tasks
 from consortium.tasks.errors import DataInvalid, TaskUnknown
+from consortium.tasks.network import Mlp
+from consortium.tasks.schema import Table
 
 HEART = tasks.get("heart-disease")
 
@@ -92,11 +94,15 @@ def test_every_encoded_value_is_finite_and_bounded(areas: list[float | None]) ->
 def test_fingerprints_tell_tasks_and_their_constants_apart() -> None:
     task = tasks.get("breast-cancer")
     changed_feature = dataclasses.replace(task.features[0], centre=task.features[0].centre + 1)
+    table = task.inputs
+    assert isinstance(table, Table)
     others = [
         HEART,
-        dataclasses.replace(task, hidden=(8,)),
-        dataclasses.replace(task, common_share=task.common_share / 2),
-        dataclasses.replace(task, features=(changed_feature, *task.features[1:])),
+        dataclasses.replace(task, network=Mlp((8,))),
+        dataclasses.replace(
+            task, inputs=dataclasses.replace(table, common_share=table.common_share / 2)
+        ),
+        dataclasses.replace(task, inputs=Table((changed_feature, *task.features[1:]))),
         dataclasses.replace(task, recipe=dataclasses.replace(task.recipe, rounds=11)),
     ]
     prints = {task.fingerprint(), *(other.fingerprint() for other in others)}
