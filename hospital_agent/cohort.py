@@ -20,6 +20,7 @@ from consortium import weights as weight_forms
 from consortium.tasks.task import Split
 from hospital_agent.errors import CohortMissing, FolderInvalid
 from hospital_agent.folder import HospitalFolder, write_json
+from hospital_agent.parts import part_file, read_part, write_part
 from ledger.content import Weights
 from privacy.budget import new_cohort_id
 
@@ -72,7 +73,7 @@ class Cohort:
                 for part in PARTS:
                     frame: pd.DataFrame = getattr(split, part)
                     tasks.get(task).check(frame)
-                    _write_part(partial / f"{part}.csv", frame)
+                    write_part(partial, part, tasks.get(task), frame)
                 seeded = {} if seed is None else {"seed": seed}
                 write_json(partial / "cohort.json", content | seeded)
                 # The budget first: patients without one must never be trained on.
@@ -119,12 +120,12 @@ class Cohort:
 
     def frame(self, part: str) -> pd.DataFrame:
         """The raw table of a part: train, validation or test."""
-        return pd.read_csv(self.folder / f"{part}.csv")
+        return read_part(self.folder, part, tasks.get(self.task))
 
     def tensors(self, part: str) -> "tuple[Tensor, Tensor]":
-        """Encoded inputs, float32 [n, d], and labels, float32 [n]. Read once, and not changed."""
-        path = self.folder / f"{part}.csv"
-        return _tensors(self.task, path, path.stat().st_mtime_ns)
+        """Encoded inputs, float32 [n, ...], and labels, float32 [n]. Read once, not changed."""
+        path = part_file(self.folder, part, tasks.get(self.task))
+        return _tensors(self.task, self.folder, part, path.stat().st_mtime_ns)
 
     def labels(self, part: str) -> NDArray[np.float64]:
         """Labels as float64 [n]."""
@@ -138,16 +139,9 @@ class Cohort:
 
 
 @lru_cache(maxsize=256)
-def _tensors(task: str, path: Path, changed: int) -> "tuple[Tensor, Tensor]":
-    return tasks.get(task).tensors(pd.read_csv(path))
-
-
-def _write_part(path: Path, frame: pd.DataFrame) -> None:
-    with path.open("w") as file:
-        os.fchmod(file.fileno(), 0o600)
-        frame.to_csv(file, index=False)
-        file.flush()
-        os.fsync(file.fileno())
+def _tensors(task: str, folder: Path, part: str, changed: int) -> "tuple[Tensor, Tensor]":
+    known = tasks.get(task)
+    return known.tensors(read_part(folder, part, known))
 
 
 def _sync_folder(path: Path) -> None:

@@ -95,7 +95,7 @@ def _read(
         examination.take(kept[0], differing=int(differing.sum()))
         if mapping.rows != "mean":
             examination.take_bounds(numbers)
-    frames = [rows.numbers for rows in kept] if keep else [pd.DataFrame()]
+    frames = [rows.frame() for rows in kept] if keep else [pd.DataFrame()]
     return examination.report(), pd.concat(frames, ignore_index=True)
 
 
@@ -128,7 +128,7 @@ def add_cohort(
         )
     policy = Policy.read(folder.path / "policy.json")
     warnings = list(report.warnings)
-    if policy.fewest_alike:
+    if policy.fewest_alike and task.features:
         made = made_alike(task, frame, policy)
         frame = made.frame
         warnings.append(_said(made, policy))
@@ -221,9 +221,11 @@ def round_declared(declared: int | None) -> int:
 
 
 def split_table(task: Task, frame: pd.DataFrame, seed: int) -> Split:
-    """The three parts, drawn within each class; only the schema's columns, as numbers."""
+    """The three parts, drawn within each class; only the task's columns, as numbers or images."""
     wanted = [*(feature.name for feature in task.features), task.label]
     numbers = frame[wanted].apply(pd.to_numeric)
+    for name in set(task.inputs.columns) - set(wanted):
+        numbers[name] = frame[name]
     numbers[task.label] = numbers[task.label].astype(int)
     test = draw(numbers[task.label].tolist(), TEST_SHARE, seed)
     rest = numbers[~test]

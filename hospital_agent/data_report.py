@@ -7,6 +7,7 @@ quasi-identifiers and outcome, and a sample of hashes (`hospital_agent.repeats`)
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from itertools import pairwise
 from typing import Any, Final
 
@@ -113,7 +114,9 @@ class Examination:
         if label in numbers:
             values = numbers[label].to_numpy()
             self._outcomes.update({True: int((values == 1).sum()), False: int((values == 0).sum())})
-        if len(numbers.columns):
+        if rows.images:
+            self._same_rows.take(_hashes(rows.images))
+        elif len(numbers.columns):
             hashes = pd.util.hash_pandas_object(numbers, index=False)
             self._same_rows.take(hashes.to_numpy().astype(np.uint64))
         if rows.patients is not None:
@@ -157,7 +160,7 @@ class Examination:
             identifiers=self._reading.findings,
             safe_harbor=checklist(
                 self._reading.findings, self._reading.kept, self._reading.dropped,
-                self._reading.generalised, images=self._kind == "dicom",
+                self._reading.generalised, images=self._kind in ("dicom", "png"),
             ),
             anonymity=None if alike is None else alike.to_report(),
             problems=tuple(problems), warnings=tuple(self._warnings(columns, alike)),
@@ -221,6 +224,14 @@ class Examination:
             ]
         if not self._same_patients.repeated:
             return []
+        if not self._task.features:
+            several = share_band(self._same_patients.repeated)
+            return [
+                PatientRepeated(
+                    f"patients have several images ({several} of them)",
+                    "label one image of each patient",
+                )
+            ]
         return [
             PatientRepeated(
                 f"patients have several rows ({share_band(self._same_patients.repeated)} of them)",
@@ -274,6 +285,11 @@ class Examination:
                 f"fewer than {3 * JUDGEABLE} patients of one outcome: too few for its validation "
                 "part, so this hospital can judge no model"
             )
+
+
+def _hashes(images: Sequence[NDArray[np.float32]]) -> NDArray[np.uint64]:
+    digests = b"".join(sha256(image.tobytes()).digest()[:8] for image in images)
+    return np.frombuffer(digests, np.uint64)
 
 
 def _outside(values: NDArray[np.float64], feature: Feature) -> NDArray[np.bool_]:

@@ -194,6 +194,10 @@ class PatientUnnamed(AgentError):
     """A column names the patients, and is empty in some rows."""
 
 
+class ImageUnreadable(AgentError):
+    """An image cannot be read, or is not of a kind that a task takes."""
+
+
 class DatabaseUnreadable(AgentError):
     """A hospital's database does not answer, or not to this query."""
 

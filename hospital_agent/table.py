@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from consortium.tasks.errors import DataInvalid, TaskError
+from consortium.tasks.image import IMAGE, Images, raster
 from consortium.tasks.schema import Feature
 from consortium.tasks.task import Task
 from hospital_agent.errors import (
@@ -24,11 +26,13 @@ from hospital_agent.errors import (
     DecimalComma,
     LabelsMissing,
     MappingFileInvalid,
+    SourceUnsupported,
     UnitUnconvertible,
     UnitUnknown,
     ValueUnmapped,
 )
 from hospital_agent.mapping import ColumnMapping, Mapping, columns_of, how_to_map
+from hospital_agent.sources.grey import HoldsImages
 from hospital_agent.sources.source import HoldsMore, Source
 from hospital_agent.units import Conversion, amount, conversion
 from privacy.deidentification import generalisation, identifiers
@@ -49,11 +53,17 @@ _IMPOSSIBLE = "impossible"
 @dataclass(frozen=True)
 class Rows:
     """Some rows. numbers: columns of the task, NaN where there is no value. patients: a hash of
-    each row's patient, None where the source names none. count: of rows."""
+    each row's patient, None where the source names none. count: of rows. images: of a task of
+    images, in the task's raster."""
 
     numbers: pd.DataFrame
     patients: NDArray[np.uint64] | None
     count: int
+    images: tuple[NDArray[np.float32], ...] = ()
+
+    def frame(self) -> pd.DataFrame:
+        """All that is kept of the rows."""
+        return self.numbers.assign(**{IMAGE: list(self.images)}) if self.images else self.numbers
 
 
 class Reading:
@@ -86,6 +96,7 @@ class Reading:
                 "the patient",
                 "add patient with the name of that column",
             )
+        self._images = self._all_images()
         self._scan = Scan()
         self.unnamed = 0
         """Rows so far that do not say whose they are, where a column says it of others."""
@@ -103,10 +114,28 @@ class Reading:
                 unnamed = pd.isna(named)
                 self.unnamed += int(unnamed.sum())
                 patients = pd.util.hash_array(np.where(unnamed, "", named), categorize=False)
-            yield Rows(pd.DataFrame(numbers), patients, len(frame))
+            images = tuple(islice(self._images, len(frame)))
+            yield Rows(pd.DataFrame(numbers), patients, len(frame), images)
         if isinstance(self._source, HoldsMore):
             for frame in self._source.others():
                 self._scan.take(frame)
+
+    def _all_images(self) -> Iterator[NDArray[np.float32]]:
+        """The rows' images in the task's raster; none of a task of tables."""
+        inputs = self.task.inputs
+        if not isinstance(inputs, Images):
+            return iter(())
+        if not isinstance(self._source, HoldsImages):
+            raise SourceUnsupported(
+                f"the task {self.task.name} takes images, and this source has none",
+                "give a folder of DICOM or PNG images with --source, and a table with --labels",
+            )
+        if self._mapping.rows is not None:
+            raise MappingFileInvalid(
+                "the mapping file: rows cannot choose among a patient's images",
+                "label one image of each patient",
+            )
+        return (raster(pixels, inputs.side) for pixels in self._source.images())
 
     @property
     def findings(self) -> tuple[Finding, ...]:

@@ -9,12 +9,14 @@ one that cannot be is refused with the whole folder (`privacy.deidentification.d
 Images are named by their place in the order of names: names of files may be patients' names.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hospital_agent.errors import TableUnreadable
+from hospital_agent.errors import ImageUnreadable, TableUnreadable
+from hospital_agent.sources.grey import grey
 from hospital_agent.sources.source import Source
 from privacy.deidentification import dicom
 from privacy.deidentification.pseudonyms import PseudonymKey
@@ -32,6 +34,7 @@ HEADER: Final = ("PatientAge", "PatientSex", "PatientSize", "PatientWeight")
 PATIENT: Final = "patient"
 FILE: Final = "file"
 
+_PLACE: Final = "place"
 _Header = dict[str, str | None]
 
 
@@ -139,6 +142,44 @@ class DicomSource:
         """
         wanted = self.columns() if columns is None else list(columns)
         known = self.columns()
+        for chunk, rows in self._labelled():
+            joined = chunk.drop(columns=[FILE, PATIENT], errors="ignore").reset_index(drop=True)
+            for name in (PATIENT, *HEADER):
+                joined[name] = _texts([row[name] for row in rows])
+            yield joined[[name for name in known if name in wanted]][wanted]
+
+    def images(self) -> "Iterator[NDArray[np.float64]]":
+        """As `HoldsImages.images` describes them.
+
+        Raises:
+            ImageUnreadable: for several frames, or where a patient that is labelled has several
+                images.
+            BurnedInPixels, DicomUnreadable: if an image cannot be de-identified.
+        """
+        for _, rows in self._labelled():
+            for row in rows:
+                place = int(str(row[_PLACE]))
+                image = self._images.clean(place, pixels=True)
+                where = f"image {place + 1} of {len(self._images)}, in the order of names: "
+                if FILE not in self._labels.columns() and self._images_of(row[PATIENT]) > 1:
+                    raise ImageUnreadable(
+                        where + "its patient has several, and the labels name patients",
+                        "label by file instead of by patient, one image of each",
+                    )
+                try:
+                    yield grey(image.pixel_array, str(image.PhotometricInterpretation))
+                except ImageUnreadable as error:
+                    raise ImageUnreadable(where + error.what, error.resolve) from None
+
+    def _images_of(self, pseudonym: str | None) -> int:
+        return self._counts[pseudonym]
+
+    @cached_property
+    def _counts(self) -> "Counter[str | None]":
+        return Counter(header[PATIENT] for header in self._by_file.values())
+
+    def _labelled(self) -> "Iterator[tuple[pd.DataFrame, list[_Header]]]":
+        """Chunks of the labels, and the header that each line names."""
         by = FILE if FILE in self._labels.columns() else PATIENT
         headers = self._by_file if by == FILE else self._by_patient
         line = 1
@@ -157,10 +198,7 @@ class DicomSource:
                 if PATIENT in chunk and patient is not None:
                     self._check_patient(patient, image, line)
                 rows.append(image)
-            joined = chunk.drop(columns=[FILE, PATIENT], errors="ignore").reset_index(drop=True)
-            for name in (PATIENT, *HEADER):
-                joined[name] = _texts([row[name] for row in rows])
-            yield joined[[name for name in known if name in wanted]][wanted]
+            yield chunk, rows
 
     def _check_patient(self, patient: str, image: _Header, line: int) -> None:
         if self._images.pseudonym(patient) != image[PATIENT]:
@@ -176,13 +214,13 @@ class DicomSource:
     @cached_property
     def _by_patient(self) -> dict[str, _Header]:
         found: dict[str, _Header] = {}
-        for place in range(len(self._images)):
-            header = self._header(place)
+        for header in self._by_file.values():
             same = found.setdefault(str(header[PATIENT]), header)
             for name in HEADER:
                 if header[name] != same[name]:
                     raise DicomUnreadable(
-                        f"image {place + 1} says another {name} than one of the same patient",
+                        f"image {int(str(header[_PLACE])) + 1} says another {name} than one of the "
+                        "same patient",
                         "label by file instead of by patient, one image each",
                     )
         return found
@@ -191,7 +229,8 @@ class DicomSource:
         image = self._images.clean(place, pixels=False)
         values = {name: str(image.get(name, "")) or None for name in HEADER}
         return {
-            **values, PATIENT: str(image.PatientID), "PatientAge": dicom.age_in_years(image),
+            **values, _PLACE: str(place), PATIENT: str(image.PatientID),
+            "PatientAge": dicom.age_in_years(image),
         }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from hospital_agent.sources.dicom import DicomSource, Images
 from hospital_agent.sources.fhir import FhirExport
 from hospital_agent.sources.omop import OmopDatabase
 from hospital_agent.sources.parquet import ParquetFile
+from hospital_agent.sources.png import PngFolder
 from hospital_agent.sources.source import Source
 from hospital_agent.sources.sql import Database, SqlQuery
 from privacy.deidentification.pseudonyms import PseudonymKey
@@ -47,7 +48,7 @@ def open_source(address: Address, mapping: Mapping) -> Source:
     kind = mapping.source.kind or _kind(address)
     if address.query is not None and kind != "sql":
         raise OptionInvalid(f"a {kind} source takes no --query", "leave it out")
-    if address.labels is not None and kind != "dicom":
+    if address.labels is not None and kind not in ("dicom", "png"):
         raise OptionInvalid(f"a {kind} source takes no --labels", "leave it out")
     path = Path(address.source)
     match kind:
@@ -73,9 +74,12 @@ def open_source(address: Address, mapping: Mapping) -> Source:
                     "a folder of images does not say which patients have the outcome",
                     "give --labels FILE.csv with a column `file` or `patient`, and the outcome's",
                 )
+            labels = _csv(address.labels, mapping)
+            if kind == "png":
+                return PngFolder(path, labels, looked_at=address.pixels_looked_at)
             # Pseudonyms only tell patients apart while rows are read; none is stored.
             images = Images(path, PseudonymKey.make(), looked_at=address.pixels_looked_at)
-            return DicomSource(images, _csv(address.labels, mapping))
+            return DicomSource(images, labels)
 
 
 def _kind(address: Address) -> str:
@@ -83,7 +87,9 @@ def _kind(address: Address) -> str:
         return "sql"
     path = Path(address.source)
     if path.is_dir():
-        return "fhir" if any(path.glob("*.ndjson")) else "dicom"
+        if any(path.glob("*.ndjson")):
+            return "fhir"
+        return "png" if any(path.rglob("*.[pP][nN][gG]")) else "dicom"
     kind = _BY_SUFFIX.get(path.suffix.lower())
     if kind is None:
         raise SourceUnsupported(
