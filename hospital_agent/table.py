@@ -63,7 +63,7 @@ class Rows:
 
     def frame(self) -> pd.DataFrame:
         """All that is kept of the rows."""
-        return self.numbers.assign(**{IMAGE: list(self.images)}) if self.images else self.numbers
+        return self.numbers.join(pd.Series(self.images, name=IMAGE)) if self.images else self.numbers
 
 
 class Reading:

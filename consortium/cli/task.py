@@ -1,11 +1,14 @@
 """`consortium task`: what can be trained, and how its checks were calibrated."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from consortium.cli.output import Format, print_json, print_result
+
+if TYPE_CHECKING:
+    from consortium.tasks.checklist import Item
 
 app = typer.Typer(help="Tasks: what a job may train.", no_args_is_help=True)
 FormatOption = Annotated[Format, typer.Option(help="How the result is printed.")]
@@ -59,12 +62,79 @@ def show(task: TaskArgument, format: FormatOption = Format.TABLE) -> None:
 
 
 @app.command()
+def new(
+    task: Annotated[str, typer.Argument(help="Its name: small letters, digits, dashes.")],
+    out: Annotated[Path, typer.Option(help="The folder of tasks that gets its folder.")] = Path(
+        "tasks"
+    ),
+    images: Annotated[
+        int | None, typer.Option(help="A task of images, of so many places along a side.")
+    ] = None,
+) -> None:
+    """Write the folder of a new task: its definition to fill in, and a test.
+
+    The environment variable MEDPOLE_TASKS names folders of tasks, for every command and agent.
+
+    Example: consortium task new diabetes --out tasks
+    """
+    from consortium.tasks.folders import VARIABLE, task_folders
+    from consortium.tasks.new import new_task
+
+    written = new_task(task, out, images)
+    for path in written:
+        print(path)
+    if written[0].parent.resolve() not in [folder.resolve() for folder in task_folders()]:
+        print(f"export {VARIABLE}={out.resolve()}    # so that it is found")
+
+
+@app.command()
+def check(
+    task: TaskArgument,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder that holds the task's files.")
+    ] = None,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Tell what a task has, and what is missing before a job can train it. Exit code 1 if any is.
+
+    Example: consortium task check diabetes
+    """
+    from dataclasses import asdict
+
+    from consortium.tasks import get
+    from consortium.tasks.checklist import checklist
+
+    items = checklist(get(task), data_dir)
+    if format is Format.JSON:
+        print_json([asdict(item) for item in items])
+    else:
+        _print_items(items)
+    if any(item.state == "missing" for item in items):
+        raise typer.Exit(1)
+
+
+def _print_items(items: "list[Item]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for item in items:
+        table.add_row(item.name, item.state, item.found)
+        if item.fix:
+            table.add_row("", "", item.fix)
+    Console(markup=False, highlight=False).print(table)
+
+
+@app.command()
 def calibrate(
     task: TaskArgument,
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder that holds the task's files.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write it here instead of printing it.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Of four hospitals and short jobs only: to try a task.")
+    ] = False,
 ) -> None:
     """Measure honest rounds of a task, and choose the limits of its checks by them. Some minutes.
 
@@ -76,9 +146,13 @@ def calibrate(
     import json
     import sys
 
+    from consortium.lab.calibration import QUICK, WHOLE
     from consortium.lab.calibration import calibrate as measure
 
-    content = measure(task, data_dir, lambda what: print(what, file=sys.stderr, flush=True))
+    content = measure(
+        task, data_dir, lambda what: print(what, file=sys.stderr, flush=True),
+        QUICK if quick else WHOLE,
+    )  # fmt: skip
     if out is None:
         print_json(content)
     else:

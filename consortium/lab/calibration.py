@@ -57,13 +57,24 @@ FALSE_ALARM = "0.0001"
 DROP = 1500
 _LEAST_OPPOSITION = 0.02
 _EPSILONS = ("0.5", "1", "3")
-_ROUNDS = (10, 50)
-_HOSPITALS = (4, 12)
-_SEEDS = (0, 1)
 _QUANTILES = (0.5, 0.9, 0.99, 0.999, 1.0)
 _TOLD = 0.2  # of signal against noise, below which what is left of it cannot be told from chance
 
 Watch = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which jobs are looked at: their rounds, numbers of hospitals, and seeds of their parts."""
+
+    rounds: tuple[int, ...]
+    hospitals: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+
+WHOLE = Scope((10, 50), (4, 12), (0, 1))
+QUICK = Scope((5,), (4,), (0,))
+"""Enough to try a task; its limits come from too few updates to hold in earnest."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,9 @@ class _Seen:
     drops: list[tuple[float, float]] = field(default_factory=list)  # (noise over model, fall)
 
 
-def calibrate(name: str, data_dir: Path | None, watch: Watch = lambda _: None) -> dict[str, Any]:
+def calibrate(
+    name: str, data_dir: Path | None, watch: Watch = lambda _: None, scope: Scope = WHOLE
+) -> dict[str, Any]:
     """All that is measured of a task, and the thresholds chosen: what its file holds.
 
     Raises:
@@ -125,20 +138,20 @@ def calibrate(name: str, data_dir: Path | None, watch: Watch = lambda _: None) -
     """
     task, seen = tasks.get(name), _Seen()
     delta = task.delta
-    for count in _HOSPITALS:
-        for seed in _SEEDS:
+    for count in scope.hospitals:
+        for seed in scope.seeds:
             hospitals = tuple(
                 Hospital.of(site, task, seed) for site in sites_of(task, data_dir, count)
             )
-            for rounds in _ROUNDS:
+            for rounds in scope.rounds:
                 watch(f"{count} hospitals, {rounds} rounds, seed {seed}")
                 setting = _setting(task, hospitals, rounds, Decimal(1), delta)
-                for missing in (None, *hospitals) if rounds == _ROUNDS[0] else (None,):
+                for missing in (None, *hospitals) if rounds == scope.rounds[0] else (None,):
                     seen.opposition.append(_most_against(task, setting, missing))
                 for epsilon in _EPSILONS:
                     setting = _setting(task, hospitals, rounds, Decimal(epsilon), delta)
                     _look(task, setting, seed, seen)
-    return _summary(task, delta, seen)
+    return _summary(task, delta, scope, seen)
 
 
 def _setting(
@@ -234,7 +247,7 @@ def _fall(
     return falls[(len(falls) - 1) // 2] if len(falls) >= 2 else None
 
 
-def _summary(task: Task, delta: Decimal, seen: _Seen) -> dict[str, Any]:
+def _summary(task: Task, delta: Decimal, scope: Scope, seen: _Seen) -> dict[str, Any]:
     signal = [product * (1 - rho) / rho for product, rho in seen.left if rho > 0]
     residual_signal = max(1, floor(0.8 * min(signal, default=1.25)))
     while residual_signal > 1 and any(_too_many(s, residual_signal) for s in seen.compared):
@@ -251,8 +264,8 @@ def _summary(task: Task, delta: Decimal, seen: _Seen) -> dict[str, Any]:
     return {
         "task": task.name,
         "inputs": {
-            "epsilons": list(_EPSILONS), "delta": str(delta), "rounds": list(_ROUNDS),
-            "hospitals": list(_HOSPITALS), "seeds": list(_SEEDS),
+            "epsilons": list(_EPSILONS), "delta": str(delta), "rounds": list(scope.rounds),
+            "hospitals": list(scope.hospitals), "seeds": list(scope.seeds),
         },
         "counts": {
             "steps": seen.steps, "pairs": sum(map(len, seen.compared)),

@@ -18,26 +18,16 @@ all splits are of one published set. So the reported figures are somewhat optimi
 """
 
 from decimal import Decimal
-from pathlib import Path
 from typing import Final
 
-import numpy as np
 import pandas as pd
 
-from consortium.tasks.errors import TaskUnknown
 from consortium.tasks.schema import Table, numeric
-from consortium.tasks.task import Recipe, Site, Split, Task, declared, draw
+from consortium.tasks.simulated import Simulated
+from consortium.tasks.task import Recipe, Task
 
 LABEL: Final = "malignant"
 PATIENTS: Final = 569
-FOUR_HOSPITALS: Final = (35, 28, 22, 15)
-"""Percent of the patients at each of the four hospitals that the task comes with."""
-
-MOST_HOSPITALS: Final = 64
-_MOST_UNEQUAL: Final = 12
-_DEALING_SEED: Final = 20231
-_TEST_SHARE: Final = 0.20
-_VALIDATION_SHARE: Final = 0.15
 
 # fmt: off
 FEATURES: Final = (
@@ -75,55 +65,6 @@ FEATURES: Final = (
 # fmt: on
 
 
-def shares(hospitals: int) -> tuple[float, ...]:
-    """Part of the patients at each hospital, largest first; they sum to 1.
-
-    Four hospitals hold 35, 28, 22 and 15 %; up to 12 each holds 0.87 of the one before. More share
-    equally: too small to judge one another, they are for measuring what a large consortium costs.
-    Raises TaskUnknown for a number of hospitals outside 1 to 64.
-    """
-    if type(hospitals) is not int or not 1 <= hospitals <= MOST_HOSPITALS:
-        raise TaskUnknown(
-            f"breast-cancer does not come for {hospitals!r} hospitals",
-            f"choose 1 to {MOST_HOSPITALS} hospitals",
-        )
-    smaller = 0.87 if hospitals <= _MOST_UNEQUAL else 1.0
-    parts = FOUR_HOSPITALS if hospitals == 4 else [smaller**i for i in range(hospitals)]
-    return tuple(part / sum(parts) for part in parts)
-
-
-def load(data_dir: Path | None = None, hospitals: int | None = None) -> list[Site]:
-    """The simulated hospitals; `data_dir` is not used: the set comes with scikit-learn."""
-    parts = shares(4 if hospitals is None else hospitals)
-    frame = _published()
-    ends = np.round(np.cumsum(parts), 12)
-    of_hospital = np.zeros(len(frame), dtype=int)
-    random = np.random.RandomState(_DEALING_SEED)
-    for outcome in (0, 1):
-        members = random.permutation(np.flatnonzero(frame[LABEL] == outcome))
-        position = (np.arange(len(members)) + 0.5) / len(members)
-        of_hospital[members] = np.searchsorted(ends, position)
-    train_share = 1 - _TEST_SHARE - _VALIDATION_SHARE
-    return [
-        Site(
-            id=f"hospital-{index + 1}",
-            title=f"Hospital {index + 1}",
-            frame=frame[of_hospital == index].reset_index(drop=True),
-            declared_patients=declared(PATIENTS, part * train_share),
-        )
-        for index, part in enumerate(parts)
-    ]
-
-
-def divide(site: Site, seed: int) -> Split:
-    """65 / 15 / 20 % for training, validation and test, drawn within each class."""
-    test = draw(site.frame[LABEL].tolist(), _TEST_SHARE, seed)
-    rest = site.frame[~test]
-    share = _VALIDATION_SHARE / (1 - _TEST_SHARE)
-    validation = draw(rest[LABEL].tolist(), share, seed)
-    return Split(rest[~validation], rest[validation], site.frame[test])
-
-
 def _published() -> pd.DataFrame:
     from sklearn.datasets import load_breast_cancer  # only where there are no patients
 
@@ -135,6 +76,8 @@ def _published() -> pd.DataFrame:
     frame[LABEL] = 1 - bunch.target
     return frame
 
+
+_SIMULATED: Final = Simulated("breast-cancer", LABEL, _published)
 
 BREAST_CANCER: Final = Task(
     name="breast-cancer",
@@ -148,6 +91,6 @@ BREAST_CANCER: Final = Task(
         clip=Decimal(1),
         clipping="automatic",
     ),
-    load=load,
-    divide=divide,
+    load=_SIMULATED.load,
+    divide=_SIMULATED.divide,
 )

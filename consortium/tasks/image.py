@@ -59,7 +59,7 @@ class Images:
         centred = values - values.mean(axis=(1, 2), keepdims=True)
         deviation = values.std(axis=(1, 2), keepdims=True)
         scaled = np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 0)
-        return np.clip(scaled, -CLAMP, CLAMP).astype(np.float32)[:, None]
+        return np.asarray(np.clip(scaled, -CLAMP, CLAMP)[:, None], np.float32)
 
     def to_record(self) -> dict[str, object]:
         """The raster for a fingerprint."""
@@ -97,4 +97,4 @@ def _cover(pixels: int, places: int) -> npt.NDArray[np.float64]:
     starts = np.arange(places)[:, None] * width
     edges = np.arange(pixels)[None, :]
     overlap = np.minimum(starts + width, edges + 1) - np.maximum(starts, edges)
-    return np.clip(overlap, 0, None) / width
+    return np.asarray(np.clip(overlap, 0, None) / width)

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from consortium.tasks.errors import DataMissing
 from consortium.tasks.network import Mlp
 from consortium.tasks.schema import Feature, Table
 from consortium.tasks.thresholds import thresholds_of
@@ -83,6 +84,20 @@ class Split:
     test: pd.DataFrame
 
 
+def no_public_data(data_dir: Path | None, hospitals: int | None) -> list[Site]:
+    """The `load` of a task without one. Raises DataMissing."""
+    raise DataMissing(
+        "the task has no public patients",
+        "give it a `load` and a `divide`, from a public or a generated table: demo, lab and "
+        "calibration need them; hospitals do not",
+    )
+
+
+def no_parts(site: Site, seed: int) -> Split:
+    """The `divide` of a task without one. Raises DataMissing."""
+    return Split(*(no_public_data(None, None)[0].frame for _ in range(3)))
+
+
 class Inputs(Protocol):
     """What a model is given of a patient: columns of a table, or an image."""
 
@@ -138,8 +153,8 @@ class Task:
     inputs: Inputs
     label: str
     recipe: Recipe
-    load: Callable[[Path | None, int | None], list[Site]]
-    divide: Callable[[Site, int], Split]
+    load: Callable[[Path | None, int | None], list[Site]] = field(default=no_public_data)
+    divide: Callable[[Site, int], Split] = field(default=no_parts)
     network: Network = field(default_factory=Mlp)
     delta: Decimal = Decimal("0.00001")
     needs_files: bool = False

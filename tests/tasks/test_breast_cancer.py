@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from consortium import tasks
-from consortium.tasks.breast_cancer import shares
 from consortium.tasks.errors import TaskUnknown
+from consortium.tasks.simulated import shares
 
 TASK = tasks.get("breast-cancer")
 
@@ -43,7 +43,7 @@ def test_other_numbers_are_refused(hospitals: int) -> None:
 
 
 def test_shares_are_whole() -> None:
-    assert all(abs(sum(shares(n)) - 1) < 1e-12 for n in (*range(1, 14), 64))
+    assert all(abs(sum(shares(n, "breast-cancer")) - 1) < 1e-12 for n in (*range(1, 14), 64))
 
 
 def test_what_is_declared_does_not_follow_from_the_patients() -> None:
