@@ -63,7 +63,9 @@ class Rows:
 
     def frame(self) -> pd.DataFrame:
         """All that is kept of the rows."""
-        return self.numbers.join(pd.Series(self.images, name=IMAGE)) if self.images else self.numbers
+        return (
+            self.numbers.join(pd.Series(self.images, name=IMAGE)) if self.images else self.numbers
+        )
 
 
 class Reading:
