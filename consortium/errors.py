@@ -190,5 +190,21 @@ class JobMissing(ConsortiumError):
     """There is no job of this name."""
 
 
+class ModelMissing(ConsortiumError):
+    """The ledger names no such model."""
+
+
+class ModelFileInvalid(ConsortiumError):
+    """A file is no model's, or not in a form that can be read."""
+
+
+class ModelUnexportable(ConsortiumError):
+    """A model cannot be written in the format asked for."""
+
+
+class ModelUnproven(ConsortiumError):
+    """A model's file is not what the ledger names."""
+
+
 class ExportsBusy(ConsortiumError):
     """As many exports as the API makes at once are under way."""

@@ -4,20 +4,33 @@ Every line comes from the ledger or from the task that all hospitals share; noth
 here, and what is not known is said.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from consortium import tasks
+from consortium.lineage import Lineage
 from consortium.rounds.evaluation import ALONE, FEDERATED, MAJORITY, Estimate, intervals
 from consortium.standing import JobStanding
 from consortium.tasks.errors import TaskError
-from ledger.records import Evaluation
+from consortium.tasks.schema import Feature
+from ledger.records import Aggregation, Evaluation, Job
+
+_RULES: Final[Mapping[Aggregation, str]] = {
+    "weighted-mean": "A round's model is the mean of its accepted updates, weighted by the numbers "
+    "of patients that hospitals declare.",
+    "median": "A round's model is the median of its accepted updates, in each coordinate.",
+    "trimmed-mean": "A round's model is the mean of its accepted updates without the highest and "
+    "lowest, in each coordinate; the median, where too few were accepted.",
+    "krum": "A round's model is the one accepted update that lies nearest to its neighbours "
+    "(Krum); the median, where too few were accepted.",
+}
 
 
-def model_card(ledger: str, job: JobStanding, evaluations: Sequence[Evaluation]) -> str:
+def model_card(lineage: Lineage, job: JobStanding, evaluations: Sequence[Evaluation]) -> str:
     """The card of the model that an ended job released.
 
-    ``ledger`` is the ledger's id, which is its fingerprint; ``evaluations`` are the job's.
+    ``lineage`` is the model's; ``evaluations`` are the job's.
     """
     end, contract = job.end, job.contract
     assert end is not None
@@ -27,7 +40,7 @@ def model_card(ledger: str, job: JobStanding, evaluations: Sequence[Evaluation])
         f"- **Model hash:** `{end.record.model}` (names, types, shapes and values of its weights)",
         f"- **Task:** {_title(contract.task)}",
         f"- **Released:** {_day(end.time)}, by record {end.index} in block {end.height}",
-        f"- **Ledger:** `{ledger}`",
+        f"- **Ledger:** `{lineage.ledger}`",
         "",
         "## What it is for",
         "",
@@ -36,10 +49,16 @@ def model_card(ledger: str, job: JobStanding, evaluations: Sequence[Evaluation])
         "the hospitals of this consortium. It has no approval as a medical device, and nobody has "
         "shown that it is safe to decide on a patient by it.",
         "",
+        "## What it learned from",
+        "",
+        *_data(contract),
+        "",
         "## How it came to be",
         "",
         f"The job {end.record.status} after {end.record.rounds} of {contract.rounds} rounds. "
         + _averaged(job),
+        "",
+        _RULES[contract.aggregation],
         "",
         "| hospital | patients declared | proofs accepted | rejected | absent |",
         "|---|---|---|---|---|",
@@ -77,15 +96,14 @@ def model_card(ledger: str, job: JobStanding, evaluations: Sequence[Evaluation])
         "## Limits",
         "",
         "- How well it does on patients of other hospitals than these, nobody has measured.",
+        "- That hospitals trained on the patients they say, and kept the others apart, no proof "
+        "shows: proofs are about what was submitted, and how it scores elsewhere.",
         "- Quality by age, sex or origin is not released in this version.",
         f"- {_troubles(job)}",
         "",
         "## Lineage",
         "",
-        f"Contract: record {job.submitted.index} (block {job.submitted.height}). First model: "
-        f"`{contract.initial_model}`. Task fingerprint: `{contract.task_fingerprint}`. "
-        "Export the ledger with `consortium ledger export --content` and run `consortium ledger "
-        "verify FOLDER --rounds` to derive this model anew from the hospitals' proofs.",
+        *_lineage(lineage),
         "",
     ]  # fmt: skip
     return "\n".join(lines)
@@ -98,12 +116,72 @@ def _title(task: str) -> str:
         return f"`{task}`"
 
 
+def _data(contract: Job) -> list[str]:
+    """What is known of the patients and inputs; nothing where the task is not the one here."""
+    who = (
+        "Patients of the hospitals below, who did not leave them. The protocol has each hospital "
+        "keep some apart, to judge others' proofs by and to test the model on, and learn from "
+        "neither."
+    )
+    try:
+        task = tasks.get(contract.task)
+    except TaskError:
+        task = None
+    if task is None or task.fingerprint() != contract.task_fingerprint:
+        return [who, "", "Its inputs are those of another version of the task than is here."]
+    if not task.features:
+        return [who]
+    return [
+        who, "",
+        f"The outcome is the column `{task.label}`, 1 or 0. The inputs are these columns, scaled "
+        "by constants that are published with the task; a missing value counts as the reference.",
+        "", "| column | unit or meaning | possible | reference |", "|---|---|---|---|",
+        *(f"| {' | '.join(_column(feature))} |" for feature in task.features),
+    ]  # fmt: skip
+
+
+def _column(feature: Feature) -> tuple[str, ...]:
+    if feature.levels:
+        codes = ", ".join(map(str, feature.levels))
+        return f"`{feature.name}`", feature.unit, f"codes {codes}", str(feature.levels[0])
+    possible = f"{feature.low} to {feature.high}"
+    return f"`{feature.name}`", feature.unit, possible, str(feature.centre)
+
+
 def _averaged(job: JobStanding) -> str:
     end, first = job.end, job.contract.average_from
     if end is not None and end.record.rounds >= first:
         but = "; those that left it unchanged do not count" if job.void else ""
         return f"The model is the mean of the models of rounds {first} to {end.record.rounds}{but}."
     return "It was stopped early: the model is the newest there was."
+
+
+def _lineage(lineage: Lineage) -> list[str]:
+    """The way from the contract to the release, by the records that say so."""
+    contract, proofs = lineage.contract, lineage.proofs
+    accepted = [proof for proof in proofs if proof.accepted]
+    rows = [("contract", contract.index, contract.height)]
+    if lineage.steps:
+        first, last = lineage.steps[0], lineage.steps[-1]
+        rows += [
+            (f"result of round {step.round}", step.index, step.height)
+            for step in ([first] if first is last else [first, last])
+        ]
+    rows.append(("release", lineage.named.by.index, lineage.named.by.height))
+    made_from = ", ".join(lineage.learned_from) or "nobody's"
+    return [
+        "| what | record | block |",
+        "|---|---|---|",
+        *(f"| {' | '.join(map(str, row))} |" for row in rows),
+        "",
+        f"Of {len(proofs)} proofs of learning {len(accepted)} were accepted, of: {made_from}. "
+        f"Untrained model: `{contract.record.initial_model}`. Task fingerprint: "
+        f"`{contract.record.task_fingerprint}`.",
+        "",
+        f"`consortium model show {lineage.named.job} --format json` lists every proof. "
+        "`consortium ledger export --content` writes what an auditor needs, and `consortium model "
+        "verify FILE --ledger EXPORT --rounds` derives this model anew from the hospitals' proofs.",
+    ]
 
 
 def _quality(evaluations: Sequence[Evaluation]) -> list[str]:

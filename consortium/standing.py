@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # what sums an export has no database
     from ledger.listing import Listing
 
 _AT_ONCE = 500
-R = TypeVar("R", Job, JobEnd)
+R = TypeVar("R", bound=Record)
 
 
 @dataclass

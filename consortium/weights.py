@@ -15,9 +15,10 @@ if TYPE_CHECKING:  # what only reads a ledger does without
     from torch import Tensor, nn
 
 
-def to_bytes(weights: Weights) -> bytes:
-    """The weights as a safetensors file."""
-    return save({name: np.array(weights[name], order="C") for name in sorted(weights)})
+def to_bytes(weights: Weights, metadata: Mapping[str, str] | None = None) -> bytes:
+    """The weights as a safetensors file, with ``metadata`` in its header."""
+    arrays = {name: np.array(weights[name], order="C") for name in sorted(weights)}
+    return save(arrays, dict(metadata) if metadata else None)
 
 
 def from_bytes(data: bytes) -> dict[str, NDArray[np.float32]]:

@@ -8,9 +8,10 @@ from consortium.api.caching import tagged
 from consortium.api.callers import Permissions
 from consortium.api.pages import Cursor, Limit, Order, page_of, past
 from consortium.api.schemas import ModelItem, Page
+from consortium.lineage import lineage_of, named_models
 from consortium.model_card import model_card
 from consortium.models import ModelStore
-from consortium.standing import Standing
+from consortium.standing import Placed, Standing
 from ledger.content import ContentStore
 from ledger.errors import ContentMissing
 from ledger.listing import Listed
@@ -69,9 +70,12 @@ def models_router(
                     f"no job released the model {model[:16]}", "see /v1/models for those released"
                 )
         job = found[-1]  # over, so it changes no more
-        listed = store.listing.entries(("evaluation",), job.contract.job, limit=None)
-        said = [r for one in listed if isinstance(r := one.entry.record, Evaluation)]
-        text = model_card(store.chain().ledger, job, said)
+        types = ("job", "proof", "result", "job-end", "evaluation")
+        listed = store.listing.entries(types, job.contract.job, limit=None)
+        records = [Placed(one.entry.stored, one.index, one.height, one.time) for one in listed]
+        said = [one.record for one in records if isinstance(one.record, Evaluation)]
+        (released,) = [one for one in named_models(records) if one.kind == "released"]
+        text = model_card(lineage_of(store.chain().ledger, released, records), job, said)
         return Response(text, media_type="text/markdown")
 
     @router.get(

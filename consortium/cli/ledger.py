@@ -138,16 +138,21 @@ def verify(
         verified = verify_export(
             folder, pinned, note, processes=processes, signatures=not hashes_only
         )
-        content = {"verdict": _verdict(verified.pinned), **asdict(verified)}
+        content = {"verdict": verdict_of(verified.pinned), **asdict(verified)}
         if rounds:
-            content |= _derive_rounds(folder)
+            content |= derived_rounds(folder)
     if verified.members == 1:
         content["warning"] = ALONE
     print_result(content, format)
 
 
-def _derive_rounds(export: Path) -> dict[str, Any]:
-    """Derives all rounds anew; says on standard error how far it got, every two seconds."""
+def derived_rounds(export: Path) -> dict[str, Any]:
+    """Derives all rounds of a verified export anew; says on standard error how far it got.
+
+    Raises:
+        PartMissing: if what it needs is not installed.
+        LedgerError, ConsortiumError: as `consortium.audit.verify_rounds`.
+    """
     started = time.monotonic()
 
     def say(text: str) -> None:
@@ -176,14 +181,15 @@ def _verify_proof(path: Path, pinned: str | None, format: Format) -> None:
     from ledger.prove import verify_proof
 
     proved = verify_proof(path.read_text(), pinned)
-    content: dict[str, Any] = {"verdict": _verdict(proved.pinned), **asdict(proved)}
+    content: dict[str, Any] = {"verdict": verdict_of(proved.pinned), **asdict(proved)}
     content["record"] = proved.record.body()
     if proved.members == 1:
         content["warning"] = ALONE
     print_result(content, format)
 
 
-def _verdict(pinned: bool) -> str:
+def verdict_of(pinned: bool) -> str:
+    """What a verification came to, in words."""
     return "verified against the pinned genesis" if pinned else "consistent, not pinned"
 
 

@@ -19,6 +19,7 @@ from consortium.cli import (
     job,
     lab,
     ledger,
+    model,
     oidc,
     reward,
     superlink,
@@ -47,6 +48,7 @@ app.add_typer(institution.app, name="institution")
 app.add_typer(institution.policy_app, name="policy")
 app.add_typer(database.app, name="db")
 app.add_typer(job.app, name="job")
+app.add_typer(model.app, name="model")
 app.add_typer(reward.app, name="reward")
 app.add_typer(task.app, name="task")
 app.add_typer(tls.app, name="tls")
