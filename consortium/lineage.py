@@ -29,7 +29,9 @@ class NamedModel:
     kind: Kind
     job: str
     round: int | None
-    by: Placed[Record]
+    index: int
+    height: int
+    time: int
 
     @property
     def title(self) -> str:
@@ -109,7 +111,7 @@ class Lineage:
             "job": named.job,
             "task": contract.record.task,
             "task_fingerprint": contract.record.task_fingerprint,
-            "named_by": _place(named.by),
+            "named_by": _place(named),
             "contract": _place(contract),
             "initial_model": contract.record.initial_model,
             "participants": list(self.participants),
@@ -130,14 +132,15 @@ def named_models(records: Iterable[Placed[Record]]) -> list[NamedModel]:
     """Every model that records name, in their order; attempts that were repeated made none."""
     found = []
     for placed in records:
-        record = placed.record
+        record, place = placed.record, (placed.index, placed.height, placed.time)
         if isinstance(record, Job):
-            found.append(NamedModel(record.initial_model, "initial", record.job, None, placed))
+            found.append(NamedModel(record.initial_model, "initial", record.job, None, *place))
         elif isinstance(record, Result) and not record.again:
-            named = NamedModel(record.model_after, "round", record.job, record.round, placed)
-            found.append(named)
+            of = record.job, record.round
+            found.append(NamedModel(record.model_after, "round", *of, *place))
         elif isinstance(record, JobEnd):
-            found.append(NamedModel(record.model, "released", record.job, record.rounds, placed))
+            of = record.job, record.rounds
+            found.append(NamedModel(record.model, "released", *of, *place))
     return found
 
 
@@ -182,7 +185,7 @@ def lineage_of(ledger: str, named: NamedModel, records: Iterable[Placed[Record]]
     steps: list[Step] = []
     for placed in records:
         record = placed.record
-        if getattr(record, "job", None) != named.job or placed.index > named.by.index:
+        if getattr(record, "job", None) != named.job or placed.index > named.index:
             continue
         if isinstance(record, Job):
             contract = Placed(record, placed.index, placed.height, placed.time)
@@ -217,5 +220,5 @@ def _step(result: Result, placed: Placed[Record], proofs: Sequence[tuple[Proof, 
     )  # fmt: skip
 
 
-def _place(placed: Placed[Any]) -> dict[str, int]:
+def _place(placed: Placed[Job] | NamedModel) -> dict[str, int]:
     return {"record": placed.index, "block": placed.height, "time": placed.time}

@@ -167,7 +167,7 @@ def _lineage(lineage: Lineage) -> list[str]:
             (f"result of round {step.round}", step.index, step.height)
             for step in ([first] if first is last else [first, last])
         ]
-    rows.append(("release", lineage.named.by.index, lineage.named.by.height))
+    rows.append(("release", lineage.named.index, lineage.named.height))
     made_from = ", ".join(lineage.learned_from) or "nobody's"
     return [
         "| what | record | block |",

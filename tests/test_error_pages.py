@@ -113,6 +113,7 @@ def test_the_index_lists_every_page_once() -> None:
     [
         "api.md",
         "client.md",
+        "models.md",
         "data.md",
         "operate.md",
         "architecture.md",
@@ -136,7 +137,7 @@ def test_commands_named_on_the_pages_exist() -> None:
     modules = {"consortium": "consortium.cli.main", "hospital-agent": "hospital_agent.cli.main"}
     programs = {name: importlib.import_module(path).app for name, path in modules.items()}
     named = re.compile(r"`(consortium|hospital-agent)((?: [a-z][a-z-]*)+)")
-    docs = [ROOT / "docs" / name for name in ("operate.md", "api.md", "data.md")]
+    docs = [ROOT / "docs" / name for name in ("operate.md", "api.md", "data.md", "models.md")]
     for path in (*pages(), *docs):
         for program, words in named.findall(path.read_text()):
             command: object = get_command(programs[program])

@@ -106,13 +106,13 @@ def export(
     with _registry(ledger, genesis, home) as registry:
         lineage = registry.lineage(registry.find(model))
         weights = registry.weights(lineage.named.model)
-    data = files.model_bytes(file_format, lineage, weights, inputs)
+    named, contract = lineage.named, lineage.contract.record
+    data = files.model_bytes(file_format, named, contract, weights, inputs)
     files.write_new(out, data)
-    named = lineage.named
     print_result(
         {
             "written": str(out), "bytes": len(data), "model": named.model, "job": named.job,
-            "what": named.title, "record": named.by.index, "block": named.by.height,
+            "what": named.title, "record": named.index, "block": named.height,
         },
         Format.TABLE,
     )  # fmt: skip
@@ -221,7 +221,7 @@ def _shown(lineage: "Lineage") -> dict[str, Any]:
         "what": named.title,
         "job": named.job,
         "task": contract.record.task,
-        "named_by": f"record {named.by.index} in block {named.by.height}",
+        "named_by": f"record {named.index} in block {named.height}",
         "contract": f"record {contract.index} in block {contract.height}",
         "participants": list(lineage.participants),
     }
@@ -240,7 +240,7 @@ def _shown(lineage: "Lineage") -> dict[str, Any]:
 def _row(one: "NamedModel") -> dict[str, Any]:
     return {
         "model": one.model, "kind": one.kind, "job": one.job, "round": one.round,
-        "record": one.by.index, "block": one.by.height, "time": one.by.time,
+        "record": one.index, "block": one.height, "time": one.time,
     }  # fmt: skip
 
 
@@ -256,6 +256,6 @@ def _print_table(models: "list[NamedModel]") -> None:
         table.add_column(title, justify="right")
     for one in models:
         style = "bold" if one.kind == "released" else None
-        places = f"{one.by.index:,}", f"{one.by.height:,}"
+        places = f"{one.index:,}", f"{one.height:,}"
         table.add_row(one.job, one.title, one.model[:16], *places, style=style)
     Console(width=None if Console().is_terminal else 100).print(table)

@@ -11,7 +11,9 @@ from consortium.client.files import whole_file
 from consortium.client.ledger import proved, search, wrong_proof
 from consortium.client.plan import Plan, fetch, first, get, pages, path, work
 from consortium.errors import OptionInvalid, PartMissing
+from consortium.model_files.formats import FileFormat, Inputs
 from ledger.errors import ContentInvalid, ContentMissing
+from ledger.records import Job, parse_record
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -51,6 +53,27 @@ class ModelCalls(Bound):
             ContentInvalid: if what came has another hash; nothing is written then.
         """
         return _download(self._name, Path(path))
+
+    @call
+    def export(
+        self, path: str | os.PathLike[str], format: str = "onnx", inputs: str | None = None
+    ) -> Plan[Path]:
+        """Writes it as a new file that says what it is, as `consortium model export` does.
+
+        Args:
+            path: the file; there must be none yet.
+            format: ``onnx``, which any runtime takes, or ``safetensors``.
+            inputs: what an ONNX model takes: ``columns`` of the task's table, as by default where
+                it has some, or ``inputs`` that are encoded.
+
+        Raises:
+            OptionInvalid: if there is no such format, or no such inputs.
+            ContentInvalid: if what came has another hash.
+            ExportExists: if the file is there already.
+            ModelUnexportable: if the model cannot be written so.
+            PartMissing: if onnx or torch is not installed, for ONNX.
+        """
+        return _export(self._name, Path(path), format, inputs)
 
     @call
     def verify(self) -> "Plan[Proved]":
@@ -102,6 +125,36 @@ def _download(name: str, out: Path) -> Plan[Path]:
         file.flush()
         yield from work(lambda: _checked(name, partial.read_bytes()))
     return target
+
+
+def _export(name: str, out: Path, format: str, inputs: str | None) -> Plan[Path]:
+    try:
+        form, taken = FileFormat(format), Inputs(inputs) if inputs else None
+    except ValueError:
+        raise OptionInvalid(
+            f"models are not written as {format[:20]!r} that takes {str(inputs)[:20]!r}",
+            "format is onnx or safetensors; inputs are columns, inputs, or None",
+        ) from None
+    weights = yield from _weights(name)
+    index, job = yield from _named_by(name)
+    models = pages(Page[ModelItem], "/v1/models", {"job": job})
+    item = yield from first(models, lambda one: one.index == index)
+    detail = yield from fetch(JobDetail, path("jobs", job))
+    assert item is not None
+
+    def write() -> Path:
+        from consortium.lineage import NamedModel
+        from consortium.model_files.files import model_bytes, write_new
+
+        contract = parse_record(detail.contract)
+        assert isinstance(contract, Job)
+        place = item.index, item.height, item.time
+        named = NamedModel(name, item.kind, job, item.round, *place)
+        write_new(out, model_bytes(form, named, contract, weights, taken))
+        return out
+
+    written = yield from work(write)
+    return written
 
 
 def _verify(name: str, genesis: str | None) -> "Plan[Proved]":

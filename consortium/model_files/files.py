@@ -12,7 +12,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from consortium.errors import ModelUnexportable, RoundInvalid
-from consortium.lineage import Lineage
+from consortium.lineage import NamedModel
 from consortium.model_files import onnx_file
 from consortium.model_files.formats import FileFormat, Inputs
 from consortium.model_files.label import label_of
@@ -29,27 +29,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a model's file holds. ``graph`` is an ONNX file's, all of it."""
+    """What a model's file holds. ``onnx``: all of it, where it is of that format."""
 
     format: FileFormat
     weights: Weights
     metadata: dict[str, str]
-    graph: "ModelProto | None" = None
+    onnx: "ModelProto | None" = None
 
 
 def model_bytes(
-    format: FileFormat, lineage: Lineage, weights: Weights, inputs: Inputs | None = None
-) -> bytes:
-    """A model's file. ``inputs``: what the ONNX model takes (`onnx_file.build`).
+    format: FileFormat, named: NamedModel, contract: Job, weights: Weights,
+    inputs: Inputs | None = None,
+) -> bytes:  # fmt: skip
+    """A model's file.
+
+    Args:
+        format: what it is written as.
+        named: the model, where a record names it.
+        contract: its job's.
+        weights: its own.
+        inputs: what an ONNX model takes (`onnx_file.build`).
 
     Raises:
         ModelUnexportable: if it cannot be written as ONNX.
         PartMissing: if onnx or torch is not installed, for ONNX.
     """
-    label = label_of(lineage)
+    label = label_of(named, contract)
     if format is FileFormat.SAFETENSORS:
         return to_bytes(weights, label)
-    task = task_of(lineage.contract.record)
+    task = task_of(contract)
     return onnx_file.to_bytes(onnx_file.build(task, weights, label, inputs))
 
 
@@ -58,9 +66,13 @@ def task_of(contract: Job) -> "Task":
 
     Raises:
         ModelUnexportable: if it is not.
+        PartMissing: if what tasks are made of is not installed.
     """
-    from consortium import tasks
-    from consortium.tasks.errors import TaskUnknown
+    try:
+        from consortium import tasks
+        from consortium.tasks.errors import TaskUnknown
+    except ModuleNotFoundError as error:
+        raise onnx_file.missing(error) from None
 
     try:
         task = tasks.get(contract.task)
@@ -91,9 +103,9 @@ def read_model(path: Path) -> ModelFile:
         if not weights:
             raise onnx_file.invalid("it is a safetensors file without weights")
         return ModelFile(FileFormat.SAFETENSORS, weights, _metadata(data))
-    graph = onnx_file.read(data)
-    metadata = onnx_file.metadata_of(graph)
-    return ModelFile(FileFormat.ONNX, onnx_file.weights_of(graph), metadata, graph)
+    model = onnx_file.read(data)
+    metadata = onnx_file.metadata_of(model)
+    return ModelFile(FileFormat.ONNX, onnx_file.weights_of(model), metadata, model)
 
 
 def write_new(path: Path, data: bytes) -> None:

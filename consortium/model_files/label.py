@@ -6,7 +6,8 @@ believed before `consortium.model_files.verification` compared it with the ledge
 
 from typing import Final
 
-from consortium.lineage import Lineage
+from consortium.lineage import NamedModel
+from ledger.records import Job
 
 FORM: Final = "1"
 """Raised whenever the same model would be written otherwise, so that old files stay explained."""
@@ -14,18 +15,17 @@ FORM: Final = "1"
 _PREFIX: Final = "medpole."
 
 
-def label_of(lineage: Lineage) -> dict[str, str]:
-    """What is written beside the weights of the model that the lineage is of."""
-    named, contract = lineage.named, lineage.contract.record
+def label_of(named: NamedModel, contract: Job) -> dict[str, str]:
+    """What is written beside a model's weights; ``contract`` is its job's."""
     content = {
         "form": FORM,
         "model": named.model,
         "kind": named.kind,
-        "ledger": lineage.ledger,
+        "ledger": contract.ledger,
         "job": named.job,
         "rounds": str(named.round or 0),
-        "record": str(named.by.index),
-        "block": str(named.by.height),
+        "record": str(named.index),
+        "block": str(named.height),
         "task": contract.task,
         "task_fingerprint": contract.task_fingerprint,
         "use": "for research; no medical device; see its card: consortium model card",

@@ -152,7 +152,7 @@ def _module(task: "Task") -> "nn.Module":
     try:
         return task.model()
     except ModuleNotFoundError as error:
-        raise _missing(error) from None
+        raise missing(error) from None
 
 
 def _check_form(module: "nn.Module", weights: Weights) -> None:
@@ -207,11 +207,12 @@ def _onnx(part: str | None = None) -> Any:
         import onnx.numpy_helper
         import onnx.shape_inference
     except ModuleNotFoundError as error:
-        raise _missing(error) from None
+        raise missing(error) from None
     return getattr(onnx, part) if part else onnx
 
 
-def _missing(error: ModuleNotFoundError) -> PartMissing:
+def missing(error: ModuleNotFoundError) -> PartMissing:
+    """A part that ONNX takes is not installed."""
     return PartMissing(
         f"models as ONNX need {error.name}, which is not installed", "pip install 'medpole[agent]'"
     )

@@ -52,12 +52,12 @@ def trace(file: ModelFile, registry: Registry) -> ModelTraced:
             f"no record of ledger {registry.ledger[:16]}… names the model {name[:16]}… that the "
             "file's weights are", file, name,
         ) from None  # fmt: skip
-    if not file.metadata and file.graph is None:
+    if not file.metadata and file.onnx is None:
         lineage = registry.lineage(found[0])
         return ModelTraced(file.format, lineage, "not in the file", "none in the file")
     lineage = registry.lineage(_meant(file, found))
-    label = label_of(lineage)
-    if file.graph is None:
+    label = label_of(lineage.named, lineage.contract.record)
+    if file.onnx is None:
         _compare_label(file.metadata, label)
         return ModelTraced(file.format, lineage, "not in the file", "as the ledger says")
     _compare_graph(file, lineage)
@@ -69,7 +69,7 @@ def trace(file: ModelFile, registry: Registry) -> ModelTraced:
 def _meant(file: ModelFile, found: Sequence[NamedModel]) -> NamedModel:
     """Of several records that name one model, the one that the file says."""
     wanted = [stated(file.metadata, name) for name in ("job", "record")]
-    same = [one for one in found if [one.job, str(one.by.index)] == wanted]
+    same = [one for one in found if [one.job, str(one.index)] == wanted]
     return (same or list(found))[0]
 
 
@@ -84,18 +84,20 @@ def _compare_label(found: dict[str, str], expected: dict[str, str]) -> None:
 
 
 def _compare_graph(file: ModelFile, lineage: Lineage) -> None:
-    assert file.graph is not None
+    assert file.onnx is not None
     inputs = stated(file.metadata, "inputs")
     try:
         chosen = Inputs(inputs) if inputs in list(Inputs) else None
         task = task_of(lineage.contract.record)
-        expected = onnx_file.build(task, file.weights, label_of(lineage), chosen)
+        expected = onnx_file.build(
+            task, file.weights, label_of(lineage.named, lineage.contract.record), chosen
+        )
     except ModelUnexportable as error:
         raise ModelUnproven(
             f"the weights are this ledger's, but their graph cannot be built anew: {error.what}",
             "use the version of MedPoLe that the job ran with, or verify its safetensors file",
         ) from None
-    if differing := onnx_file.differences(file.graph, expected):
+    if differing := onnx_file.differences(file.onnx, expected):
         raise ModelUnproven(
             "the weights are this ledger's, but the file differs from what is exported of them "
             f"in: {', '.join(differing)}",

@@ -24,9 +24,12 @@ from consortium.client import (
     plan,
 )
 from consortium.errors import OptionInvalid
+from consortium.model_files.files import model_bytes, read_model
+from consortium.model_files.formats import FileFormat
+from consortium.registry import registry_of_store
 from consortium.weights import to_torch
 from ledger.archive import opened
-from ledger.errors import ContentInvalid, GenesisMismatch, LedgerError, ProofInvalid
+from ledger.errors import ContentInvalid, ExportExists, GenesisMismatch, LedgerError, ProofInvalid
 from ledger.verify import verify_export
 
 JOB = "breast-cancer-1"
@@ -152,6 +155,26 @@ def test_a_model_is_downloaded_whole_and_only_if_it_is_the_one(
         consortium.model(model).download(path)
     assert path.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([path.name, f"{model}.safetensors"])
+
+
+def test_a_model_is_exported_as_the_command_does(
+    consortium: Consortium, model: str, served: Served, tmp_path: Path
+) -> None:
+    registry = registry_of_store(served.home, served.store)
+    for named in registry.models():
+        if named.kind == "round":
+            continue
+        contract = registry.lineage(named).contract.record
+        weights = served.home.models.get(named.model)
+        path = consortium.model(named.model).export(tmp_path / f"{named.kind}.onnx")
+        assert path.read_bytes() == model_bytes(FileFormat.ONNX, named, contract, weights)
+    plain = consortium.model(model).export(tmp_path / "plain", "safetensors")
+    assert read_model(plain).metadata["medpole.job"] == JOB
+    with pytest.raises(ExportExists):
+        consortium.model(model).export(plain)
+    for format, inputs in (("pickle", None), ("onnx", "raw")):
+        with pytest.raises(OptionInvalid, match="models are not written as"):
+            consortium.model(model).export(tmp_path / "other", format, inputs)
 
 
 def test_every_model_that_the_ledger_names_is_traced_to_it(
