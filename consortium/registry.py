@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from consortium.errors import ModelMissing, RoundInvalid
+from consortium.errors import ModelMissing, PartMissing, RoundInvalid
 from consortium.lineage import TYPES, Lineage, NamedModel, lineage_of, named_models, namings
 from consortium.standing import JobStanding, Placed, enter
 from ledger.errors import ContentInvalid, ContentMissing
@@ -20,7 +20,6 @@ from ledger.records import Evaluation, Record
 from ledger.verify import Verified, verify_export
 
 if TYPE_CHECKING:  # an auditor has no database, and needs no numpy to look at a list
-    from consortium.home import Home
     from ledger.content import Weights
     from ledger.store import LedgerStore
 
@@ -63,8 +62,14 @@ class Registry:
 
         Raises:
             ModelMissing: if it is not the one that its job released.
+            PartMissing: if what tasks are made of is not installed.
         """
-        from consortium.model_card import model_card
+        try:
+            from consortium.model_card import model_card
+        except ModuleNotFoundError as error:
+            raise PartMissing(
+                f"a card needs {error.name}, which is not installed", "pip install 'medpole[agent]'"
+            ) from None
 
         if named.kind != "released":
             raise ModelMissing(
@@ -82,8 +87,8 @@ class Registry:
         return model_card(self.lineage(named), jobs[named.job], said)
 
 
-def registry_of_store(home: "Home", store: "LedgerStore") -> Registry:
-    """The registry of a home's ledger, up to its newest final block."""
+def registry_of_store(store: "LedgerStore", weights: "Callable[[str], Weights]") -> Registry:
+    """The registry of a database's ledger, up to its newest final block."""
     final = store.final_height()
 
     def records(types: Sequence[str], job: str | None) -> Iterator[Placed[Record]]:
@@ -95,7 +100,7 @@ def registry_of_store(home: "Home", store: "LedgerStore") -> Registry:
                 yield Placed(one.entry.stored, one.index, one.height, one.time)
             past = found[-1].index
 
-    return Registry(store.chain().ledger, records, lambda name: home.models.get(name))
+    return Registry(store.chain().ledger, records, weights)
 
 
 def registry_of_export(folder: Path, pinned: str | None = None) -> Registry:
@@ -137,7 +142,7 @@ def opened_registry(
     from consortium.local import open_ledger
 
     with open_ledger(home, shared=True) as (local, store):
-        yield registry_of_store(local, store)
+        yield registry_of_store(store, lambda name: local.models.get(name))
 
 
 def _exported(folder: Path, name: str) -> "Weights":

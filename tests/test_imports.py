@@ -91,7 +91,8 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_an_auditor_needs_the_base_installation_only() -> None:
     heavy = {"numpy", "torch", "sqlalchemy", "psycopg2", "flwr", "fastapi", "pandas", "streamlit"}
-    assert not loaded_by("import ledger.verify, consortium.accounts, consortium.cli.main") & heavy
+    modules = "ledger.verify, consortium.accounts, consortium.registry, consortium.cli.main"
+    assert not loaded_by(f"import {modules}") & heavy
 
 
 def test_an_agent_needs_neither_ray_nor_streamlit_nor_a_database_driver() -> None:

@@ -29,6 +29,7 @@ class Downloads:
             Route(VERIFIER, self.verifier),
             Route(ACCESS_LOG, self.access_log),
             Route("/download/model/{model}/{name}", self.model),
+            Route("/download/onnx/{model}/{name}", self.onnx),
             Route("/download/card/{model}/{name}", self.card),
         ]
 
@@ -48,6 +49,11 @@ class Downloads:
         """A model's weights; for who may have them."""
         model, name = request.path_params["model"], request.path_params["name"]
         return await self._pass_on(request, f"/v1/models/{model}", name)
+
+    async def onnx(self, request: Request) -> Response:
+        """A released model for any runtime; for who may have weights."""
+        model, name = request.path_params["model"], request.path_params["name"]
+        return await self._pass_on(request, f"/v1/models/{model}/onnx", name)
 
     async def card(self, request: Request) -> Response:
         """A released model's card."""

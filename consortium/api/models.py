@@ -8,10 +8,12 @@ from consortium.api.caching import tagged
 from consortium.api.callers import Permissions
 from consortium.api.pages import Cursor, Limit, Order, page_of, past
 from consortium.api.schemas import ModelItem, Page
-from consortium.lineage import lineage_of, named_models
+from consortium.lineage import NamedModel, lineage_of, named_models
 from consortium.model_card import model_card
+from consortium.model_files.files import model_bytes
+from consortium.model_files.formats import FileFormat
 from consortium.models import ModelStore
-from consortium.standing import Placed, Standing
+from consortium.standing import JobStanding, Placed, Standing
 from ledger.content import ContentStore
 from ledger.errors import ContentMissing
 from ledger.listing import Listed
@@ -58,24 +60,41 @@ def models_router(
         data = models.path(model).read_bytes()
         return tagged(request, model, lambda: _binary(data))
 
+    def released(model: str) -> JobStanding:
+        """The job that released a model; it is over, so it changes no more."""
+        with standing.jobs() as jobs:
+            found = [j for j in jobs.values() if j.end and j.end.record.model == model]
+        if not found:
+            raise ContentMissing(
+                f"no job released the model {model[:16]}", "see /v1/models for those released"
+            )
+        return found[-1]
+
+    @router.get(
+        "/models/{model}/onnx", dependencies=[Depends(allowed.models)], response_class=Response,
+        responses=_BYTES,
+    )  # fmt: skip
+    def onnx(model: Digest) -> Response:
+        """A released model as ONNX: from a table's columns to a probability, in any runtime."""
+        job = released(model)
+        contract, end = job.contract, job.end
+        assert end is not None
+        place = end.index, end.height, end.time
+        named = NamedModel(model, "released", contract.job, end.record.rounds, *place)
+        return _binary(model_bytes(FileFormat.ONNX, named, contract, models.get(model)))
+
     @router.get(
         "/models/{model}/card", dependencies=anyone, response_class=Response, responses=_TEXT
     )
     def card(model: Digest) -> Response:
         """What a released model is, of what, by whom, at which privacy: from the ledger."""
-        with standing.jobs() as jobs:
-            found = [j for j in jobs.values() if j.end and j.end.record.model == model]
-            if not found:
-                raise ContentMissing(
-                    f"no job released the model {model[:16]}", "see /v1/models for those released"
-                )
-        job = found[-1]  # over, so it changes no more
+        job = released(model)
         types = ("job", "proof", "result", "job-end", "evaluation")
         listed = store.listing.entries(types, job.contract.job, limit=None)
         records = [Placed(one.entry.stored, one.index, one.height, one.time) for one in listed]
         said = [one.record for one in records if isinstance(one.record, Evaluation)]
-        (released,) = [one for one in named_models(records) if one.kind == "released"]
-        text = model_card(lineage_of(store.chain().ledger, released, records), job, said)
+        (named,) = [one for one in named_models(records) if one.kind == "released"]
+        text = model_card(lineage_of(store.chain().ledger, named, records), job, said)
         return Response(text, media_type="text/markdown")
 
     @router.get(

@@ -2,8 +2,9 @@
 
 In this order: the weights' hash is computed from the weights in the file; a record of the ledger
 names it; what the file says of itself is what the ledger says; and of an ONNX file, the whole graph
-is the one that the task's layers and these weights give, built anew here and compared to the byte.
-One weight, one constant, one activation, one word that differs, and the file is unproven.
+is the one that the task's layers and these weights give, built anew here and compared field by
+field, unknown ones too. One weight, one constant, one activation, one word that differs, and the
+file is unproven.
 
 That the named model follows from the hospitals' proofs is another question, which deriving the
 rounds anew answers (`consortium.audit`). That it is good, safe or private is none of the two.
@@ -62,7 +63,7 @@ def trace(file: ModelFile, registry: Registry) -> ModelTraced:
         return ModelTraced(file.format, lineage, "not in the file", "as the ledger says")
     _compare_graph(file, lineage)
     return ModelTraced(
-        file.format, lineage, "built anew, the same to the byte", "as the ledger says"
+        file.format, lineage, "built anew, the same in every field", "as the ledger says"
     )
 
 

@@ -160,7 +160,7 @@ def test_a_model_is_downloaded_whole_and_only_if_it_is_the_one(
 def test_a_model_is_exported_as_the_command_does(
     consortium: Consortium, model: str, served: Served, tmp_path: Path
 ) -> None:
-    registry = registry_of_store(served.home, served.store)
+    registry = registry_of_store(served.store, served.home.models.get)
     for named in registry.models():
         if named.kind == "round":
             continue

@@ -6,6 +6,9 @@ import pytest
 from served_demo import Served
 
 from consortium.api import contributions
+from consortium.model_files.files import model_bytes
+from consortium.model_files.formats import FileFormat
+from consortium.registry import registry_of_store
 from consortium.rounds.progress import rounds_done
 from ledger import canonical
 from ledger.chain import ledger_id
@@ -169,6 +172,13 @@ def test_a_model_and_its_card(served: Served) -> None:
     answer = served.client.get(f"/v1/models/{end.model}")
     assert answer.content == served.home.models.path(end.model).read_bytes()
     assert "immutable" in answer.headers["cache-control"]
+    onnx = served.client.get(f"/v1/models/{end.model}/onnx")
+    named = registry_of_store(served.store, served.home.models.get).find(end.model)
+    contract = of_type(served, Job)[0]
+    weights = served.home.models.get(end.model)
+    assert onnx.content == model_bytes(FileFormat.ONNX, named, contract, weights)
+    for path in (f"/v1/models/{'0' * 64}/onnx", f"/v1/models/{contract.initial_model}/onnx"):
+        assert served.client.get(path).json()["code"] == "ContentMissing"
     card = served.client.get(f"/v1/models/{end.model}/card").text
     assert end.model in card
     assert "| hospital-4 | " in card

@@ -125,6 +125,7 @@ def test_what_a_role_may_not_do_is_not_offered(serve: Serve, role: str, may: boo
     serve(api)
     models = page("models")
     assert (f"/download/model/{MODEL}/" in text(models)) is may
+    assert (f"/download/onnx/{MODEL}/" in text(models)) is may
     assert (words.NO_MODEL in said(models)) is not may
     assert f"/download/card/{MODEL}/" in text(models)
     institutions = page("institutions")

@@ -24,7 +24,8 @@ from ui import proving
 STREAM = "/_stcore/stream"
 CLOSED = ("/", "/ledger", "/static/js/index.js", "/media/x", "/_stcore/host-config",
           "/_stcore/metrics", "/_stcore/upload_file/x", "/download/export", "/download/access-log",
-          f"/download/model/{'0' * 64}/x", "/_stcore/agent/openapi.json")  # fmt: skip
+          f"/download/model/{'0' * 64}/x", f"/download/onnx/{'0' * 64}/x",
+          "/_stcore/agent/openapi.json")  # fmt: skip
 
 
 def handshake(portal: Portal, **headers: str) -> int:

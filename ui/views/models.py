@@ -87,6 +87,9 @@ def _released(reader: Reader, job: Json) -> None:
         download("Weights (safetensors)", f"/download/model/{model}/{name}.safetensors", True)
         if may
         else Html(""),
+        download("For any runtime (ONNX)", f"/download/onnx/{model}/{name}.onnx")
+        if may
+        else Html(""),
         download("Model card", f"/download/card/{model}/{name}.md"),
         Html("</p>"),
         Html("") if may else notice("Weights:", NO_MODEL, symbol="lock"),
