@@ -30,7 +30,7 @@ _RULES: Final[Mapping[Aggregation, str]] = {
 def model_card(lineage: Lineage, job: JobStanding, evaluations: Sequence[Evaluation]) -> str:
     """The card of the model that an ended job released.
 
-    ``lineage`` is the model's; ``evaluations`` are the job's.
+    ``lineage`` is the model's, with proofs or without; ``evaluations`` are the job's.
     """
     end, contract = job.end, job.contract
     assert end is not None
@@ -103,7 +103,7 @@ def model_card(lineage: Lineage, job: JobStanding, evaluations: Sequence[Evaluat
         "",
         "## Lineage",
         "",
-        *_lineage(lineage),
+        *_lineage(lineage, job),
         "",
     ]  # fmt: skip
     return "\n".join(lines)
@@ -156,10 +156,10 @@ def _averaged(job: JobStanding) -> str:
     return "It was stopped early: the model is the newest there was."
 
 
-def _lineage(lineage: Lineage) -> list[str]:
+def _lineage(lineage: Lineage, job: JobStanding) -> list[str]:
     """The way from the contract to the release, by the records that say so."""
-    contract, proofs = lineage.contract, lineage.proofs
-    accepted = [proof for proof in proofs if proof.accepted]
+    contract = lineage.contract
+    accepted = sum(account.accepted for account in job.accounts.values())
     rows = [("contract", contract.index, contract.height)]
     if lineage.steps:
         first, last = lineage.steps[0], lineage.steps[-1]
@@ -168,14 +168,13 @@ def _lineage(lineage: Lineage) -> list[str]:
             for step in ([first] if first is last else [first, last])
         ]
     rows.append(("release", lineage.named.index, lineage.named.height))
-    made_from = ", ".join(lineage.learned_from) or "nobody's"
     return [
         "| what | record | block |",
         "|---|---|---|",
         *(f"| {' | '.join(map(str, row))} |" for row in rows),
         "",
-        f"Of {len(proofs)} proofs of learning {len(accepted)} were accepted, of: {made_from}. "
-        f"Untrained model: `{contract.record.initial_model}`. Task fingerprint: "
+        f"Of {accepted + job.rejected} proofs of learning {accepted} were accepted. Untrained "
+        f"model: `{contract.record.initial_model}`. Task fingerprint: "
         f"`{contract.record.task_fingerprint}`.",
         "",
         f"`consortium model show {lineage.named.job} --format json` lists every proof. "

@@ -20,6 +20,7 @@ from ledger.records import Evaluation, Record
 from ledger.verify import Verified, verify_export
 
 if TYPE_CHECKING:  # an auditor has no database, and needs no numpy to look at a list
+    from consortium.home import Home
     from ledger.content import Weights
     from ledger.store import LedgerStore
 
@@ -76,15 +77,12 @@ class Registry:
                 f"the model of {named.title} of {named.job} has no card: it was not released",
                 f"see `consortium model show {named.model[:16]}` for where it comes from",
             )
+        records = list(self.records((*TYPES, "evaluation"), named.job))
         jobs: dict[str, JobStanding] = {}
-        for placed in self.records(TYPES, named.job):
+        for placed in records:
             enter(jobs, placed.record, placed.index, placed.height, placed.time)
-        said = [
-            placed.record
-            for placed in self.records(("evaluation",), named.job)
-            if isinstance(placed.record, Evaluation)
-        ]
-        return model_card(self.lineage(named), jobs[named.job], said)
+        said = [one.record for one in records if isinstance(one.record, Evaluation)]
+        return model_card(lineage_of(self.ledger, named, records), jobs[named.job], said)
 
 
 def registry_of_store(store: "LedgerStore", weights: "Callable[[str], Weights]") -> Registry:
@@ -142,7 +140,16 @@ def opened_registry(
     from consortium.local import open_ledger
 
     with open_ledger(home, shared=True) as (local, store):
-        yield registry_of_store(store, lambda name: local.models.get(name))
+        yield registry_of_store(store, lambda name: _at_home(local, store, name))
+
+
+def _at_home(home: "Home", store: "LedgerStore", name: str) -> "Weights":
+    try:
+        return home.models.get(name)
+    except ContentMissing:
+        from consortium.coordinator.view import StoreView  # makes an untrained model anew
+
+        return StoreView(store, home.content, home.models).model(name)
 
 
 def _exported(folder: Path, name: str) -> "Weights":

@@ -8,7 +8,7 @@ from consortium.api.caching import tagged
 from consortium.api.callers import Permissions
 from consortium.api.pages import Cursor, Limit, Order, page_of, past
 from consortium.api.schemas import ModelItem, Page
-from consortium.lineage import NamedModel, lineage_of, named_models
+from consortium.lineage import TYPES, NamedModel, lineage_of, named_models
 from consortium.model_card import model_card
 from consortium.model_files.files import model_bytes
 from consortium.model_files.formats import FileFormat
@@ -89,7 +89,7 @@ def models_router(
     def card(model: Digest) -> Response:
         """What a released model is, of what, by whom, at which privacy: from the ledger."""
         job = released(model)
-        types = ("job", "proof", "result", "job-end", "evaluation")
+        types = (*TYPES, "evaluation")
         listed = store.listing.entries(types, job.contract.job, limit=None)
         records = [Placed(one.entry.stored, one.index, one.height, one.time) for one in listed]
         said = [one.record for one in records if isinstance(one.record, Evaluation)]

@@ -149,7 +149,7 @@ def test_a_card_says_where_the_model_comes_from(
     assert capsys.readouterr().out == card
     for said in (
         released, "| `mean_radius` | px | 0 to 80 | 14 |", "weighted by the numbers of patients",
-        "| contract | 2 | 1 |", "Of 12 proofs of learning 10 were accepted",
+        "| contract | 2 | 1 |", "Of 12 proofs of learning 10 were accepted.",
         "no approval as a medical device",
         "Quality by age, sex or origin is not released", "no proof shows",
     ):  # fmt: skip
@@ -225,6 +225,16 @@ def test_export_of_what_an_export_does_not_hold(folder: Path, home: Path, tmp_pa
     registry = registry_of_export(late)
     with pytest.raises(ModelMissing, match="not in this part of the ledger"):
         registry.lineage(registry.find(JOB))
+
+
+def test_an_untrained_model_needs_not_be_stored(
+    home: Path, registry: Registry, tmp_path: Path
+) -> None:
+    initial = registry.models()[0].model
+    with open_ledger(home, shared=True) as (local, _):
+        local.models.path(initial).unlink()
+    assert consortium(*export(tmp_path / "file", "safetensors", initial), "--home", home) == 0
+    assert model_hash(read_model(tmp_path / "file").weights) == initial
 
 
 def test_options_that_do_not_go_together(home: Path, tmp_path: Path) -> None:
