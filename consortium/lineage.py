@@ -164,9 +164,10 @@ def namings(models: Sequence[NamedModel], name: str) -> list[NamedModel]:
         return of_job
     prefix = name.strip().lower()
     matching = [one for one in models if len(prefix) >= SHORTEST and one.model.startswith(prefix)]
-    if len({one.model for one in matching}) != 1:
+    count = len({one.model for one in matching})
+    if count != 1:
         raise ModelMissing(
-            f"{len({one.model for one in matching}) or 'no'} models are called {name[:70]!r}",
+            f"{f'{count} models are' if count else 'no model is'} called {name[:70]!r}",
             "name a job, or a model by its hash or the first of its digits, as "
             "`consortium model list` shows them",
         )

@@ -93,9 +93,9 @@ def read(data: bytes) -> "ModelProto":
     try:
         model.ParseFromString(data)
     except DecodeError:
-        raise invalid("it is no ONNX file, or a torn one") from None
+        raise invalid("it is neither safetensors nor a whole ONNX file") from None
     if not model.ir_version or not model.graph.initializer:
-        raise invalid("it is no ONNX file with weights in it")
+        raise invalid("it is neither safetensors nor an ONNX file with weights in it")
     return model
 
 

@@ -160,7 +160,7 @@ def test_a_card_says_where_the_model_comes_from(
 
 @pytest.mark.parametrize("name", ["nothing", "0" * 64, "abc", JOB[:-1]])
 def test_a_model_that_is_not_there(registry: Registry, name: str) -> None:
-    with pytest.raises(ModelMissing, match="no models are called"):
+    with pytest.raises(ModelMissing, match="no model is called"):
         registry.find(name)
 
 

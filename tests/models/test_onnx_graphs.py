@@ -1,10 +1,12 @@
 """A model as ONNX predicts as torch does: each layer's rule, each task's columns."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -25,6 +27,7 @@ from consortium.weights import of_module, to_torch
 from ledger.content import model_hash
 
 PATIENTS = 40
+DOCS = Path(__file__).parents[2] / "docs" / "models.md"
 
 
 def task_with(module: nn.Module, **changed: Any) -> Task:
@@ -209,6 +212,24 @@ def test_a_patient_whose_values_are_impossible_gets_no_number() -> None:
     for found in (logit, probability):
         assert np.isnan(found[: len(wrong)]).all()
         assert np.isfinite(found[len(wrong) :]).all()
+
+
+def test_the_lines_of_the_docs_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(3)
+    task = tasks.get("heart-disease")
+    _, weights = trained(task, random)
+    (tmp_path / "heart.onnx").write_bytes(onnx_file.to_bytes(onnx_file.build(task, weights, {})))
+    frame = table(task, random)
+    frame["disease"] = 1
+    frame.sample(frac=1, axis=1, random_state=0).to_csv(tmp_path / "patients.csv", index=False)
+    (lines,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(lines, found)
+    predict = session(onnx_file.build(task, weights, {}, Inputs.ENCODED))
+    np.testing.assert_allclose(
+        found["probability"], predict.run(None, {"inputs": task.encode(frame)})[1], atol=1e-5
+    )
 
 
 # reading

@@ -82,7 +82,7 @@ def test_a_name_means_the_release_first_and_never_two_models(ledger: Ledger) -> 
     with pytest.raises(ModelMissing, match="2 models are called"):
         namings([*models, twin], first.model[:9])
     for name in (first.model[:7], "", "job-3"):
-        with pytest.raises(ModelMissing, match="no models are called"):
+        with pytest.raises(ModelMissing, match="no model is called"):
             namings(models, name)
     with pytest.raises(ModelMissing, match="has released no model"):
         namings(models, "job-2")
