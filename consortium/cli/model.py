@@ -73,6 +73,8 @@ def show(
 ) -> None:
     """Show where a model comes from: job, contract, hospitals, proofs, and the records of it.
 
+    A model is named by its hash, by the first 8 of its digits, or by the job that released it.
+
     Example: consortium model show heart-disease-1
     """
     with _registry(ledger, genesis, home) as registry:
