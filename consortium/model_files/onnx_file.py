@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from consortium.errors import ModelFileInvalid, ModelUnexportable, PartMissing
 from consortium.model_files.formats import Inputs
+from consortium.tasks.schema import Table
 from ledger.content import Weights
 
 if TYPE_CHECKING:
@@ -174,8 +175,10 @@ def _nodes(task: "Task", module: "nn.Module", inputs: Inputs) -> tuple[list[Any]
     nodes, impossible = Nodes(), None
     value, kind, shape = inputs.value, helper.TensorProto.FLOAT, input_shape(module)
     if inputs is Inputs.COLUMNS:
-        kind, shape = helper.TensorProto.DOUBLE, ["patients", len(task.features)]
-        value, impossible = add_columns(nodes, task.features, task.common_share, value)
+        table = task.inputs
+        assert isinstance(table, Table)
+        kind, shape = helper.TensorProto.DOUBLE, ["patients", len(table.features)]
+        value, impossible = add_columns(nodes, table.features, table.common_share, value)
     logits = add_layers(nodes, module, value)
     axis = nodes.constant([1], np.int64)
     if impossible is None:

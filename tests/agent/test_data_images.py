@@ -1,4 +1,4 @@
-"""Folders of images become a cohort of a task of images: de-identified, in its raster, whole or not.
+"""Folders of images become a cohort of a task of images: de-identified, in its raster, or not.
 
 The task is one that `consortium task new` writes; lesions are `tests/agent/test_lesions.py`.
 """
@@ -157,6 +157,7 @@ def test_a_png_that_is_none_stops_all(folder: HospitalFolder, images: Path) -> N
         (images / "3.png").write_bytes(wrong)
         said = refused("ImageUnreadable", *add(folder, images, "--pixels-looked-at"))
         assert "line 5" in said
+    (images / "3.png").write_bytes(content)
     labelled(images, file=[f"{i}.png" for i in range(PATIENTS - 1)] + ["../labels.csv"])
     refused("TableUnreadable", *add(folder, images, "--pixels-looked-at"))
 

@@ -5,7 +5,6 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,6 +21,7 @@ from consortium.errors import ModelFileInvalid, ModelUnexportable, PartMissing
 from consortium.model_files import onnx_file
 from consortium.model_files.formats import Inputs
 from consortium.tasks.errors import DataInvalid
+from consortium.tasks.network import Mlp
 from consortium.tasks.task import Task
 from consortium.weights import of_module, to_torch
 from ledger.content import model_hash
@@ -32,7 +32,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "models.md"
 
 def task_with(module: nn.Module, **changed: Any) -> Task:
     """What `onnx_file` asks of a task, with any module as its model and no columns."""
-    known = {"name": "made-up", "features": (), "common_share": Decimal(0), "model": lambda: module}
+    known = {"name": "made-up", "features": (), "model": lambda: module}
     return cast(Task, SimpleNamespace(**known | changed))
 
 
@@ -180,7 +180,7 @@ def trained(task: Task, random: np.random.Generator) -> tuple[nn.Module, dict[st
 @pytest.mark.parametrize("name", sorted(tasks.TASKS))
 def test_columns_are_encoded_as_the_task_does(name: str, hidden: tuple[int, ...]) -> None:
     random = np.random.default_rng(1)
-    task = replace(tasks.get(name), hidden=hidden)
+    task = replace(tasks.get(name), network=Mlp(hidden))
     module, weights = trained(task, random)
     model = onnx_file.build(task, weights, {})
     columns = json.loads(onnx_file.metadata_of(model)["medpole.columns"])
