@@ -10,7 +10,7 @@ contracts and ends, who has evaluated which job, the running job's results, the 
 institution in each job, and, for check 7, the step of every reveal.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from consortium import weights as weight_forms
 from consortium.enrolment import check_member
 from consortium.errors import ConsortiumError, RoundInvalid
 from consortium.rounds.checks.near_copy import EarlierStep
-from consortium.rounds.replay import Checked, check_block, same_task
+from consortium.rounds.replay import Checked, check_block, derive_round, same_task
 from ledger.block import Block
 from ledger.chain import Chain
 from ledger.content import Weights, digest, model_hash
@@ -105,6 +105,28 @@ def verify_rounds(folder: Path, on_block: OnBlock | None = None) -> RoundsVerifi
         if on_block is not None:
             on_block(height, manifest.last_height)
     return derived
+
+
+def derived_results(folder: Path) -> Iterator[tuple[Result, Result]]:
+    """Each result on an export of a whole ledger, and the one that follows from its round.
+
+    What follows, medians, credits, the new model's hash, is derived from the verdicts, the stored
+    updates and the blocks before; `verify_rounds` is what compares the two.
+
+    Raises:
+        ContentMissing, ContentInvalid, RoundInvalid, LedgerError: where nothing can be derived.
+    """
+    view: ExportView | None = None
+    for block, _ in read_blocks(folder):
+        last = block.entries[-1].record
+        if view is None:
+            view = ExportView(folder, _begin(block))
+        elif isinstance(last, Result):
+            found = derive_round(view, block.entries)
+            yield last, found.result
+            view.accept(block, Checked(found.model, found.steps, last.job, last.round))
+        else:
+            view.accept(block, check_block(view, block.entries))
 
 
 def _begin(block: Block) -> Chain:

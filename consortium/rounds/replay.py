@@ -120,6 +120,17 @@ class Checked:
     round: int = 0
 
 
+@dataclass(frozen=True)
+class Derived:
+    """What a round's signed records and stored updates come to, whatever its result says."""
+
+    result: Result
+    model: Weights
+    steps: Mapping[str, np.ndarray]
+    codes: Mapping[str, str]
+    """By institution: what every member finds of its proof."""
+
+
 def round_context(view: LedgerView, job: Job, round: int, attempt: int) -> RoundContext:
     """The context of the round that starts from the view's newest block."""
     return RoundContext(
@@ -200,7 +211,7 @@ def check_block(view: LedgerView, entries: Sequence[Entry]) -> Checked:
         _check_end(view, job, last)
         return Checked()
     if isinstance(last, Result):
-        return _check_round(view, job, last, entries[:-1])
+        return _check_round(view, entries)
     raise _invalid("the block holds neither a job, a round nor a job's end")
 
 
@@ -247,8 +258,17 @@ def _check_end(view: LedgerView, job: Job, end: JobEnd) -> None:
         raise _invalid("the job's end does not follow from its rounds")
 
 
-def _check_round(view: LedgerView, job: Job, result: Result, signed: Sequence[Entry]) -> Checked:
-    history = view.results(job.job)
+def derive_round(view: LedgerView, entries: Sequence[Entry]) -> Derived:
+    """Derives a round anew from a block that ends in its result, of which only the place is used.
+
+    Raises:
+        RoundInvalid: if the round, or a record, is not what can follow on this ledger.
+    """
+    result = entries[-1].record if entries else None
+    job = next((job for job in view.jobs() if job.job == getattr(result, "job", None)), None)
+    if job is None or view.ended(job.job) or not isinstance(result, Result):
+        raise _invalid("the block holds no round of a running job")
+    signed, history = entries[:-1], view.results(job.job)
     place = (result.round, result.attempt)
     if place != next_place(history) or result.round > job.rounds:
         raise _invalid("the round's number or attempt does not follow")
@@ -264,16 +284,23 @@ def _check_round(view: LedgerView, job: Job, result: Result, signed: Sequence[En
     }
     examined = examine(context, records.commitments, reveals)
     derived, model = derive_result(context, records, examined, view.policy.credits, history)
+    codes = {name: found.code for name, found in examined.items()}
+    return Derived(derived, model, steps_of(context, examined), codes)
+
+
+def _check_round(view: LedgerView, entries: Sequence[Entry]) -> Checked:
+    found, result = derive_round(view, entries), entries[-1].record
+    derived = found.result
     for outcome in derived.proofs:
         # These checks are exact: a quorum cannot call a proof other than every member finds it.
-        own = examined[outcome.institution].code
+        own = found.codes[outcome.institution]
         allowed = (ACCEPTED, HARMFUL, NO_QUORUM) if own == ACCEPTED else (own, NO_QUORUM)
         if outcome.code not in allowed:
             raise _invalid(f"{outcome.institution}'s proof is called {outcome.code}; it is not")
     if derived != result:
         changed = [n for n in derived.body() if derived.body()[n] != result.body()[n]]
         raise _invalid(f"the result's {', '.join(changed)} do not follow from the verdicts")
-    return Checked(model, steps_of(context, examined), job.job, result.round)
+    return Checked(found.model, found.steps, derived.job, derived.round)
 
 
 def steps_of(context: RoundContext, examined: Mapping[str, Examined]) -> dict[str, np.ndarray]:

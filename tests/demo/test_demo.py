@@ -1,18 +1,26 @@
 """The main job, end to end, as the installed command runs it."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import derived_lines
 import pytest
+import torch
 from demo_command import CONSORTIUM, ROUNDS, Demo, consortium
+from threadpoolctl import threadpool_limits
 
+from consortium.audit import derived_results
 from consortium.cli.main import app
 from consortium.cli.run import run
 from consortium.lab.catalogue import BY_NAME, DEMO_CHEATS
+from ledger import canonical
+from ledger.errors import ContentInvalid
 from privacy.release import band, width
 
 KEYS = {
@@ -89,18 +97,82 @@ def test_the_export_verifies_alone_and_pinned(demo: Demo, tmp_path: Path) -> Non
     assert again.stderr.startswith("error[ExportExists]")
 
 
-def test_every_round_of_the_export_is_derived_anew(demo: Demo, tmp_path: Path) -> None:
-    folder, genesis = tmp_path / "audit", demo.report["ledger"]["id"]
+@pytest.fixture(scope="module")
+def with_contents(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export with all updates and models."""
+    folder = tmp_path_factory.mktemp("export") / "audit"
     export = ("ledger", "export", "--out", folder, "--home", demo.home, "--content")
     assert consortium(*export).returncode == 0
-    options = ("--rounds", "--genesis", genesis, "--format", "json")
-    done = consortium("ledger", "verify", folder, *options)
+    return folder
+
+
+def test_every_round_of_the_export_is_derived_anew(demo: Demo, with_contents: Path) -> None:
+    options = ("--rounds", "--genesis", demo.report["ledger"]["id"], "--format", "json")
+    done = consortium("ledger", "verify", with_contents, *options)
     assert done.returncode == 0, done.stderr
     assert "Deriving every round anew" in done.stderr
     verified = json.loads(done.stdout)
     assert verified["rounds_derived"] == ROUNDS * verified["jobs"]
     assert verified["reveals_checked"] == 4 * verified["rounds_derived"]
     assert verified["evaluations"] == 4 * verified["jobs"]
+
+
+def test_another_process_with_other_threads_derives_every_median_model_and_credit_to_the_bit(
+    with_contents: Path,
+) -> None:
+    """From the export alone, and without the wide instructions."""
+    narrow = {
+        "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+        "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX2 FMA3",
+    }  # fmt: skip
+    there = subprocess.run(
+        [sys.executable, "-W", "ignore", derived_lines.__file__, with_contents],
+        capture_output=True, check=True, timeout=100, env={**os.environ, **narrow},
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    other = json.loads(there.stdout)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    with threadpool_limits(3):
+        here, threads = derived_lines.lines(with_contents), derived_lines.threads()
+    torch.set_num_threads(before)
+    assert set(other["threads"]) == {1}
+    assert max(threads) > 1
+    assert threads[0] == 3
+    assert len(here) == ROUNDS
+    assert other["lines"] == [line.decode() for line in here]
+    signed = [canonical.dumps(result.body()) for result, _ in derived_results(with_contents)]
+    assert here == signed
+    for line in map(canonical.loads, signed):
+        assert line["minted"] > 0
+        assert all(p["score"] is not None and p["shapley"] is not None for p in line["proofs"])
+
+
+def test_other_scores_or_another_byte_of_an_update_derive_something_else(
+    with_contents: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "altered"
+    shutil.copytree(with_contents, folder)
+    update = next(iter((folder / "content").iterdir()))
+    data = update.read_bytes()
+    update.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(ContentInvalid, match=update.name):
+        list(derived_results(folder))
+    update.write_bytes(data)
+    entries = (folder / "entries.jsonl").read_bytes().splitlines()
+    for place, data in enumerate(entries):
+        entry = canonical.loads(data)
+        if entry["body"]["type"] == "verdict" and entry["body"]["round"] == 1:
+            first = entry["body"]["findings"][0]
+            if first["score"] is not None:  # not its own
+                first["score"] -= 200
+            entries[place] = canonical.dumps(entry)
+    (folder / "entries.jsonl").write_bytes(b"".join(line + b"\n" for line in entries))
+    signed, derived = next(derived_results(folder))
+    score = signed.proofs[0].score
+    assert score is not None
+    assert derived.proofs[0].score == score - 200
+    assert derived.model_after == signed.model_after
 
 
 def test_a_hospital_proves_its_part_and_its_credits_from_its_own_copy(
