@@ -34,7 +34,7 @@ from privacy.accounting import check_claim
 from privacy.contract import PrivacyTerms
 from privacy.errors import PrivacyError
 from sml.errors import MappingInvalid
-from sml.mapping import MappingGroup, groups_for
+from sml.groups import MappingGroup
 
 BANDED = BandedScores(kind="banded")
 DURATIONS = Durations(train=600, close=60, reveal=120, verify=600)
@@ -133,6 +133,8 @@ def task_groups(job: Job) -> tuple[MappingGroup, ...]:
 # Found on a model that is built for nothing else, and asked for in every phase of a round.
 @lru_cache(maxsize=32)
 def _groups(task: str, seed: int) -> tuple[MappingGroup, ...]:
+    from sml.model_groups import groups_for  # loads torch
+
     return groups_for(tasks.get(task).model(seed))
 
 

@@ -19,16 +19,17 @@ import math
 import os
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from torch import Tensor
 
 from privacy.contract import check_sample_rate
 from privacy.errors import NoiseInvalid, SeededNoiseForbidden
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SUMMANDS: Final = 4
 _DRAWN_AT_ONCE: Final = 2**15
@@ -45,11 +46,11 @@ class NoiseSource(Protocol):
         """Whether nobody can predict the noise."""
         ...
 
-    def normal(self, shape: tuple[int, ...], std: float) -> Tensor:
+    def normal(self, shape: tuple[int, ...], std: float) -> "Tensor":
         """Independent N(0, std^2) values of `shape`, float64."""
         ...
 
-    def chosen(self, shape: tuple[int, ...], chance: Decimal) -> Tensor:
+    def chosen(self, shape: tuple[int, ...], chance: Decimal) -> "Tensor":
         """Bools of `shape`, each True with `chance`, independently: a Poisson sample."""
         ...
 
@@ -59,8 +60,10 @@ class SecureNoise:
 
     private: Final = True
 
-    def normal(self, shape: tuple[int, ...], std: float) -> Tensor:
+    def normal(self, shape: tuple[int, ...], std: float) -> "Tensor":
         """Independent N(0, std^2) values of `shape`, float64. Raises NoiseInvalid."""
+        import torch
+
         check_std(std)
         count = math.prod(shape)
         uniforms, angles = _uniforms(2 * SUMMANDS * count).reshape(2, SUMMANDS, count)
@@ -72,11 +75,13 @@ class SecureNoise:
         samples = torch.from_numpy(angles).cos_().mul_(torch.from_numpy(radius))
         return samples.sum(dim=0).mul_(std / math.sqrt(SUMMANDS)).view(shape)
 
-    def chosen(self, shape: tuple[int, ...], chance: Decimal) -> Tensor:
+    def chosen(self, shape: tuple[int, ...], chance: Decimal) -> "Tensor":
         """Bools of `shape`, each True with `chance`, rounded down to 53 bits.
 
         Raises SampleRateInvalid.
         """
+        import torch
+
         check_sample_rate(chance)
         most = np.uint64(int(chance * 2**_UNIFORM_BITS))
         return torch.from_numpy(_bits(math.prod(shape)) < most).reshape(shape)
@@ -96,15 +101,21 @@ class SeededNoise:
                 "seeded noise was asked for; whoever knows the seed can subtract the noise",
                 "use SecureNoise, or pass unsafe_no_dp=True and have the run recorded as no DP",
             )
+        import torch  # where noise is drawn: who only checks its size needs none
+
         self._generator = torch.Generator().manual_seed(seed)
 
-    def normal(self, shape: tuple[int, ...], std: float) -> Tensor:
+    def normal(self, shape: tuple[int, ...], std: float) -> "Tensor":
         """The next N(0, std^2) values of the seed's stream, float64. Raises NoiseInvalid."""
+        import torch
+
         check_std(std)
         return std * torch.randn(shape, generator=self._generator, dtype=torch.float64)
 
-    def chosen(self, shape: tuple[int, ...], chance: Decimal) -> Tensor:
+    def chosen(self, shape: tuple[int, ...], chance: Decimal) -> "Tensor":
         """The next bools of the seed's stream. Raises SampleRateInvalid."""
+        import torch
+
         check_sample_rate(chance)
         uniforms = torch.rand(shape, generator=self._generator, dtype=torch.float64)
         return uniforms < float(chance)
@@ -112,7 +123,7 @@ class SeededNoise:
 
 def normal_draws(
     noise: NoiseSource, count: int, shape: tuple[int, ...], std: float
-) -> Iterator[Tensor]:
+) -> "Iterator[Tensor]":
     """So many independent draws of N(0, std^2) values of `shape`.
 
     From `SecureNoise` some at once: for a small model a draw is mostly its beginning.

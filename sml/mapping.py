@@ -25,17 +25,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+import numpy as np
 
 from sml.alpha import alpha
 from sml.errors import MappingInvalid
 from sml.groups import INPUT_GROUP, Axis, Kind, MappingGroup, OrthogonalMap, check_apart
-from sml.layer import SecureMappingLayer
-from sml.model_groups import groups_for
 from sml.orthogonal import DenseOrthogonal
 from sml.permutation import SignedPermutation
 from sml.values import Values
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sml.layer import SecureMappingLayer
 
 __all__ = [
     "INPUT_GROUP",
@@ -44,10 +48,8 @@ __all__ = [
     "Kind",
     "MappingGroup",
     "SecureMapping",
-    "SecureMappingLayer",
     "SignedPermutation",
     "alpha",
-    "groups_for",
 ]
 
 
@@ -113,7 +115,7 @@ class SecureMapping:
         """
         return self._act(state, {name: q.inverse for name, q in self.maps.items()})
 
-    def map_inputs(self, x: Tensor) -> Tensor:
+    def map_inputs(self, x: "Tensor") -> "Tensor":
         """The mapped inputs x' = Q x.
 
         Args:
@@ -128,12 +130,14 @@ class SecureMapping:
         group = self._input_group()
         return self.maps[group.name].apply(x, group.input_axis)
 
-    def layer(self) -> SecureMappingLayer:
+    def layer(self) -> "SecureMappingLayer":
         """The layer y = Q x that stands in front of the mapped model.
 
         Raises:
             MappingInvalid: no group is called "input".
         """
+        from sml.layer import SecureMappingLayer
+
         group = self._input_group()
         return SecureMappingLayer(self.maps[group.name], group.input_axis)
 
@@ -156,7 +160,7 @@ class SecureMapping:
 
 
 def _copy(values: Values) -> Values:
-    return values.detach().clone() if isinstance(values, Tensor) else values.copy()
+    return values.copy() if isinstance(values, np.ndarray) else values.detach().clone()
 
 
 # A member derives each mapping of a round twice: for its verdict, and before it co-signs.

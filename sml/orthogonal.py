@@ -27,8 +27,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from sml.errors import MappingInvalid
 from sml.stream import first_words, seed
@@ -124,7 +122,9 @@ class DenseOrthogonal:
                 f"A dense group cannot act on {values.dtype}.",
                 "Use floating point, or an unsigned group.",
             )
-        if isinstance(values, Tensor):
+        if not isinstance(values, np.ndarray):
+            import torch
+
             q = torch.tensor(self.matrix, device=values.device)
             mapped = values.movedim(axis, -1).double() @ q.T
             return mapped.movedim(-1, axis).to(values.dtype).contiguous()

@@ -29,8 +29,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from sml.errors import MappingInvalid
 from sml.stream import seed, words
@@ -135,7 +133,9 @@ class SignedPermutation:
             )
         shape = [1] * values.ndim
         shape[axis] = self.size
-        if isinstance(values, Tensor):
+        if not isinstance(values, np.ndarray):
+            import torch  # slow to load, and a round maps arrays
+
             taken = values.index_select(axis, torch.tensor(self.perm, device=values.device))
             if not self._signed:
                 return taken

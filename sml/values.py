@@ -1,28 +1,30 @@
 """What maps act on: torch tensors, through which gradients pass, and numpy arrays.
 
 Models in a round are arrays, and small: there numpy's shorter way to a result is what a mapping
-costs.
+costs, and an auditor needs no torch.
 """
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from sml.errors import MappingInvalid
 
-Values = TypeVar("Values", Tensor, npt.NDArray[Any])
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Values = TypeVar("Values", "Tensor", npt.NDArray[Any])
 
 
-def is_floating(values: Tensor | npt.NDArray[Any]) -> bool:
+def is_floating(values: "Tensor | npt.NDArray[Any]") -> bool:
     """Whether the values are floating-point numbers."""
-    if isinstance(values, Tensor):
-        return values.is_floating_point()
-    return np.issubdtype(values.dtype, np.floating)
+    if isinstance(values, np.ndarray):
+        return np.issubdtype(values.dtype, np.floating)
+    return values.is_floating_point()
 
 
-def check_axis(values: Tensor | npt.NDArray[Any], axis: int, size: int) -> None:
+def check_axis(values: "Tensor | npt.NDArray[Any]", axis: int, size: int) -> None:
     """Raise MappingInvalid unless there are `size` entries along `axis`."""
     if not -values.ndim <= axis < values.ndim or values.shape[axis] != size:
         raise MappingInvalid(

@@ -28,7 +28,8 @@ from ledger.records import Commitment
 from privacy.budget_status import BudgetStatus
 from privacy.noise import SeededNoise
 from privacy.training import train
-from sml.mapping import SecureMapping, groups_for
+from sml.mapping import SecureMapping
+from sml.model_groups import groups_for
 from sml.vrf import proof_to_hash, prove
 
 ONE, TWO = "hospital-1", "hospital-2"

@@ -23,7 +23,8 @@ from consortium.weights import from_torch, to_torch
 from privacy.contract import PrivacyTerms
 from privacy.noise import NoiseSource, SecureNoise, SeededNoise
 from privacy.training import train
-from sml.mapping import SecureMapping, groups_for
+from sml.mapping import SecureMapping
+from sml.model_groups import groups_for
 from sml.vrf import proof_to_hash, prove
 from tests.benchmarks.models import HEART
 from tests.benchmarks.run import Figure

@@ -51,7 +51,8 @@ from ledger.records import (
     Result,
     parse_record,
 )
-from sml.mapping import Kind, groups_for
+from sml.mapping import Kind
+from sml.model_groups import groups_for
 
 BASE = "3d" * 32
 POLICY = Policy(quorum="floor((n+f)/2)+1", credits=CREDITS)

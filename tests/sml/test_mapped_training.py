@@ -13,7 +13,8 @@ from privacy.accounting import claiming
 from privacy.contract import PrivacyTerms
 from privacy.noise import SeededNoise
 from privacy.training import train
-from sml.mapping import Kind, SecureMapping, groups_for
+from sml.mapping import Kind, SecureMapping
+from sml.model_groups import groups_for
 
 BETA = hashlib.sha512(b"this round").digest()
 TERMS = claiming(PrivacyTerms(

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 
 from sml import vrf
 from sml.errors import MappingInvalid
+from sml.layer import SecureMappingLayer
 from sml.mapping import (
     Axis,
     Kind,
     MappingGroup,
     SecureMapping,
-    SecureMappingLayer,
     SignedPermutation,
     alpha,
-    groups_for,
 )
+from sml.model_groups import groups_for
 
 BETA = hashlib.sha512(b"this round").digest()
 OTHER = hashlib.sha512(b"another round").digest()

@@ -8,7 +8,8 @@ from mapped_models import perceptron, pictures_network, signals_network
 from torch import Tensor, nn
 
 from sml.errors import MappingInvalid
-from sml.mapping import Axis, Kind, MappingGroup, groups_for
+from sml.mapping import Axis, Kind, MappingGroup
+from sml.model_groups import groups_for
 
 PERMUTATION, SIGNED, DENSE = Kind.PERMUTATION, Kind.SIGNED, Kind.DENSE
 

@@ -8,7 +8,7 @@ from consortium.rounds.checks.near_copy import EarlierStep
 from ledger.content import Weights, model_hash
 from ledger.entry import Entry
 from ledger.records import Job, MemberForm, Participant, Spend
-from sml.mapping import MappingGroup
+from sml.groups import MappingGroup
 
 
 @dataclass(frozen=True)
