@@ -29,7 +29,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from privacy import gaussian
-from privacy.closed_form import PerPatientLoss, stacked, supports
+from privacy.closed_form import PerPatientLoss, stackable, stacked
 from privacy.contract import PrivacyTerms
 from privacy.errors import UnsupportedLayer
 from privacy.noise import SecureNoise
@@ -74,17 +74,17 @@ def two_worlds(
 ) -> Bound:
     """Trains `jobs` whole jobs from `model`, and guesses whether the last patient was in each.
 
-    model, loss: with a closed form. x: [n, d], y: [n], made up; the others are best quiet and the
-    last one loud. The guess looks along the way that the last patient moves the model when there is
-    no noise, and its threshold lies halfway: neither is fitted to what is judged.
+    model, loss: a linear model or MLP. x: [n, d], y: [n], made up; the others are best quiet, and
+    the last one loud. The guess looks along the way that the last patient moves the model when
+    there is no noise, and its threshold lies halfway: neither is fitted to what is judged.
 
-    Raises UnsupportedLayer without a closed form, NoiseInvalid without noise.
+    Raises UnsupportedLayer for another model, NoiseInvalid without noise.
     """
     if terms.epsilon is None:
         raise gaussian.no_noise()
-    if not supports(model, x):
+    if not stackable(model, x):
         raise UnsupportedLayer(
-            "the model has no closed form, and Opacus takes no thousand models at once",
+            "only linear models and MLPs are trained by the thousand at once",
             "audit a linear model or MLP; the mechanism tests cover the rest of the trainer",
         )
     whole = replace(terms, rounds=1, steps=terms.compositions)

@@ -58,6 +58,10 @@ class DeltaTooLarge(PrivacyError):
     """The delta is so large that the guarantee would mean little."""
 
 
+class DeviceMissing(PrivacyError):
+    """The device that training was to use is not there, or torch cannot reach it."""
+
+
 class DicomUnreadable(PrivacyError):
     """A file is no whole DICOM image of a kind that can be de-identified."""
 

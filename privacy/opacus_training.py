@@ -8,15 +8,13 @@
 Opacus's `make_private` is not used: it takes sample rate, number of steps and normaliser from the
 private n, which the norm of an update then gives away.
 
-Layers that mix patients are refused, never rewritten: `ModuleValidator.fix` would turn BatchNorm on
-tabular input into a layer that is constant. In ghost clipping the norm and what is summed come from
-different passes, so a norm that is wrong would bound nothing: before a model is trained, the sum
-over two patients is held against what autograd gives for each.
+In ghost clipping the norm and what is summed come from different passes, so a norm that is wrong
+would bound nothing: before a model is trained, the sum over two patients is held against what
+autograd gives for each.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import torch
@@ -25,6 +23,7 @@ from torch import Tensor, nn
 from privacy.clipping import clip_factors
 from privacy.closed_form import PerPatientLoss
 from privacy.errors import UnsupportedLayer
+from privacy.model_checks import Summed, away_from_start, check_sum
 
 if TYPE_CHECKING:
     from opacus import GradSampleModule
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
 
 Wrapped = TypeVar("Wrapped", bound=nn.Module)
 
-Summed = Callable[[Tensor, Tensor, float, str], list[Tensor]]
-"""(x [n, ...], y [n, ...], clip, clipping) -> one sum for each trainable parameter."""
-
-_AWAY: Final = 0.1
 _CHUNK: Final = 64
 """Patients whose gradients are held in memory at once; sums do not depend on it."""
 
@@ -51,65 +46,6 @@ _GHOST: Final = (
     nn.InstanceNorm3d,
     nn.LayerNorm,
 )
-_MIXES_PATIENTS: Final = (nn.modules.batchnorm._BatchNorm, nn.modules.batchnorm._LazyNormBase)
-
-
-def check_layers(model: nn.Module) -> None:
-    """Raise UnsupportedLayer for the first layer whose gradient is not one patient's own."""
-    for name, layer in model.named_modules():
-        if isinstance(layer, _MIXES_PATIENTS):
-            raise UnsupportedLayer(
-                f"layer {name or 'model'} is {type(layer).__name__}: it normalises each patient by "
-                "the others of the batch, so no patient's influence can be bounded",
-                "use GroupNorm or LayerNorm, or fixed scaling of the inputs",
-            )
-        if isinstance(layer, nn.modules.instancenorm._InstanceNorm) and layer.track_running_stats:
-            raise UnsupportedLayer(
-                f"layer {name or 'model'} keeps running statistics of patients outside the noise",
-                "set track_running_stats=False",
-            )
-        if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and (
-            layer.max_norm is not None or layer.scale_grad_by_freq or layer.padding_idx is not None
-        ):
-            raise UnsupportedLayer(
-                f"layer {name or 'model'} has max_norm, scale_grad_by_freq or padding_idx: it "
-                "changes rows or gradients by which patients are there, outside clip and noise",
-                "leave all three at their defaults",
-            )
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UnsupportedLayer(
-            "the model has no trainable parameter", "leave at least one layer unfrozen"
-        )
-    seen: set[int] = set()
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if id(parameter) in seen:
-            raise UnsupportedLayer(
-                f"parameter {name} is shared between layers; its gradient per patient is not "
-                "the sum of the layers' own",
-                "give each layer parameters of its own",
-            )
-        seen.add(id(parameter))
-
-
-@contextmanager
-def away_from_start(model: nn.Module) -> Iterator[None]:
-    """Moves the parameters by fixed random numbers, and puts them back.
-
-    Models often start with a layer of zeros, which hides from a check all that lies before it.
-    """
-    parameters = list(model.parameters())
-    kept = [parameter.detach().clone() for parameter in parameters]
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in parameters:
-            moves = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.add_(moves, alpha=_AWAY)
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for parameter, value in zip(parameters, kept, strict=True):
-                parameter.copy_(value)
 
 
 def prepare(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) -> Summed:
@@ -131,7 +67,7 @@ def prepare(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) -> Sum
             return clipped_sum(hooked, loss, x, y, clip, clipping)
 
     with away_from_start(model):
-        _check_sum(model, summed, loss, x, y)
+        check_sum(model, summed, loss, x, y)
     return summed
 
 
@@ -264,34 +200,3 @@ def _not_once() -> UnsupportedLayer:
         "a parameter has no gradient per patient: it is unused, or used more than once",
         "use every trainable parameter exactly once in the forward pass, or freeze it",
     )
-
-
-def _check_sum(
-    model: nn.Module, summed: Summed, loss: PerPatientLoss, x: Tensor, y: Tensor
-) -> None:
-    """Refuse a model whose clipped sum is not that of the gradients that autograd gives.
-
-    By automatic clipping, whose factor shows a wrong norm whatever the norm is. Where the model
-    draws at random itself (dropout), both are given the same draws.
-    """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    with torch.random.fork_rng(devices=[]):
-        state = torch.random.get_rng_state()
-        found = summed(x, y, 1.0, "automatic")
-        expected = [torch.zeros_like(parameter) for parameter in parameters]
-        for patient in range(len(x)):
-            torch.random.set_rng_state(state)
-            gradient = _gradients(loss(model(x), y)[patient], parameters)
-            squared = torch.stack([part.square().sum() for part in gradient]).sum()
-            factor = clip_factors(squared[None], 1.0, "automatic")[0]
-            for total, part in zip(expected, gradient, strict=True):
-                total += factor * part
-    if not all(
-        torch.allclose(one, other, rtol=1e-6, atol=1e-8)
-        for one, other in zip(found, expected, strict=True)
-    ):
-        raise UnsupportedLayer(
-            "a patient's gradient, as Opacus bounds it, is not that of the loss: a layer's "
-            "parameters are used outside the layer, or Opacus does not know the layer well",
-            "use the layers' own forward passes only, or a linear model or MLP",
-        )

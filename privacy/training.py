@@ -5,9 +5,12 @@
 (Abadi et al. 2016.) The sum runs over each step's batch: every patient at sample rate 1, otherwise
 a Poisson sample, from the same source as the noise. The divisor is a public constant of the
 contract, so the number of patients shows only as one patient's clipped gradient, which the noise
-covers; a batch without anybody is a step of noise alone. Gradients come in closed form for linear
-models and MLPs, through Opacus for every other module; sums and steps are in float64, the trained
-model keeps its own dtype.
+covers; a batch without anybody is a step of noise alone. Gradients come in closed form for models
+that are one layer after the other, of kinds that `closed_form` knows, through Opacus for every
+other module; sums and steps are in float64, the trained model keeps its own dtype.
+
+On a GPU (`device`) the model, the patients and the sums are there; noise and batches are still
+drawn on the CPU, from the same source, and moved.
 
 For orthogonal maps of the inputs (a signed permutation, for one) everything here commutes: norms
 do not change, and isotropic noise stays isotropic.
@@ -19,19 +22,18 @@ over values that are not finite is itself seen.
 import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from privacy import closed_form, opacus_training
+from privacy import closed_form, model_checks, opacus_training
 from privacy.accounting import check_claim
 from privacy.closed_form import PerPatientLoss
 from privacy.contract import PrivacyTerms
-from privacy.errors import (
-    CohortTooSmall,
-    NonFiniteUpdate,
-    UnsupportedLayer,
-)
+from privacy.devices import CPU, device_of
+from privacy.errors import CohortTooSmall, NonFiniteUpdate
+from privacy.model_checks import Summed
 from privacy.noise import NoiseSource, normal_draws
 
 ClippedSum = Callable[[Tensor | None], list[Tensor]]
@@ -45,6 +47,7 @@ def train(
     y: Tensor,
     terms: PrivacyTerms,
     noise: NoiseSource,
+    device: str = CPU,
 ) -> None:
     """Train `model` in place for one round of `terms.steps` noisy steps.
 
@@ -52,26 +55,28 @@ def train(
     loss: (logits, y) -> [n], one loss per patient, of that patient alone.
     x: [n, ...]; y: [n, ...]. Any n gives the same kind of update: n is not in the result.
     noise: see `descend`; not asked for noise when the terms have none.
+    device: where the steps are taken: "cpu", "cuda" or "cuda:N". Model and result stay where they
+    are.
 
-    Raises what `check_claim` raises on the terms; CohortTooSmall without a patient;
-    UnsupportedLayer for a model or loss that mixes patients; NonFiniteUpdate for NaN or infinity
-    in parameters, data, gradients or result. The model is unchanged when an error is raised.
+    Raises what `check_claim` raises on the terms; DeviceMissing without the device; CohortTooSmall
+    without a patient; UnsupportedLayer for a model or loss that mixes patients; NonFiniteUpdate for
+    NaN or infinity in parameters, data, gradients or result. The model is unchanged when an error
+    is raised.
     """
     check_claim(terms)
+    place = device_of(device)
     if len(x) < 1 or len(x) != len(y):
         raise CohortTooSmall(
             "the training part holds no patient, or not one label for each",
             "check the cohort's split before joining a job",
         )
-    opacus_training.check_layers(model)
+    model_checks.check_layers(model)
     _check_finite("a parameter of the global model", model.parameters())
     _check_finite("the training data", (x, y))
-    working = copy.deepcopy(model).double().train()
-    for parameter in working.parameters():
-        parameter.data = parameter.data.contiguous()
-    features, labels = _wide(x), _wide(y)
-    with opacus_training.away_from_start(working):
-        _check_apart(working, loss, features[:2], labels[:2])
+    working = _working_copy(model, place)
+    features, labels = _wide(x, place), _wide(y, place)
+    with model_checks.away_from_start(working):
+        model_checks.check_apart(working, loss, features[:2], labels[:2])
     gradient = clipped_gradient(working, loss, features, labels, terms)
     descend(trainable(working), gradient, terms, noise, (len(x),))
     _store(working, model)
@@ -89,16 +94,21 @@ def clipped_gradient(
 
     Raises UnsupportedLayer.
     """
-    clip = float(terms.clip)
+    clip, clipping = float(terms.clip), terms.clipping
+    if closed_form.stackable(model, x):
+        return lambda chosen: closed_form.clipped_sum(model, loss, x, y, clip, clipping, chosen)
     if closed_form.supports(model, x):
-        return lambda chosen: closed_form.clipped_sum(
-            model, loss, x, y, clip, terms.clipping, chosen
+        clipped_sum: Summed = partial(
+            closed_form.clipped_sum, model, loss, at_once=closed_form.at_once(model, x)
         )
-    clipped_sum = opacus_training.prepare(model, loss, x[:2], y[:2])
+        with model_checks.away_from_start(model):
+            model_checks.check_sum(model, clipped_sum, loss, x[:2], y[:2])
+    else:
+        clipped_sum = opacus_training.prepare(model, loss, x[:2], y[:2])
 
     def of_batch(chosen: Tensor | None) -> list[Tensor]:
         batch = (x, y) if chosen is None else (x[chosen], y[chosen])
-        return clipped_sum(*batch, clip, terms.clipping)
+        return clipped_sum(*batch, clip, clipping)
 
     return of_batch
 
@@ -123,10 +133,12 @@ def descend(
     flat = _flattened(parameters, len(runs))
     draws = normal_draws(noise, terms.steps, tuple(flat.shape), std) if terms.private else None
     for _ in range(terms.steps):
-        chosen = None if terms.full_batch else noise.chosen(patients, terms.sample_rate)
+        chosen = None
+        if not terms.full_batch:
+            chosen = noise.chosen(patients, terms.sample_rate).to(flat.device)
         total = torch.cat([part.flatten(len(runs)) for part in gradient(chosen)], dim=-1)
         if draws is not None:
-            total += next(draws)
+            total += next(draws).to(flat.device)
         flat.sub_(total, alpha=rate)
 
 
@@ -142,9 +154,20 @@ def _flattened(parameters: Sequence[Tensor], runs: int) -> Tensor:
     return flat
 
 
-def _wide(values: Tensor) -> Tensor:
+def _working_copy(model: nn.Module, device: torch.device) -> nn.Module:
+    """In float64, in training mode, and so that no layer overwrites what another one needs."""
+    working = copy.deepcopy(model).to(device).double().train()
+    for layer in working.modules():
+        if getattr(layer, "inplace", False):
+            layer.inplace = False  # type: ignore[assignment]
+    for parameter in working.parameters():
+        parameter.data = parameter.data.contiguous()
+    return working
+
+
+def _wide(values: Tensor, device: torch.device) -> Tensor:
     """In float64, and in the one layout that Opacus knows: of others it finds wrong norms."""
-    values = values.detach().contiguous()
+    values = values.detach().to(device).contiguous()
     return values.double() if values.is_floating_point() else values
 
 
@@ -157,43 +180,9 @@ def _check_finite(what: str, tensors: Iterable[Tensor]) -> None:
             )
 
 
-def _check_apart(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) -> None:
-    """Refuse a loss that is averaged over patients, and a model or loss in which they meet.
-
-    x: [1 or 2, ...]. Patients meet where the loss of one has a gradient in another, is another one
-    beside another, or leaves something in the model for the next.
-    """
-    buffers = [buffer.clone() for buffer in model.buffers()]
-    x = x.clone().requires_grad_(x.is_floating_point())
-    logits = model(x)
-    losses = loss(logits, y)
-    mixed = losses.shape != (len(x),)
-    if not mixed and len(x) > 1:
-        watched = [value for value in (logits, x) if value.requires_grad]
-        of_first = torch.autograd.grad(losses[0], watched, allow_unused=True)
-        mixed = any(bool((g[1:] != 0).any()) for g in of_first if g is not None)
-        mixed = mixed or not _alike_alone(model, loss, x.detach(), y)
-    pairs = zip(buffers, model.buffers(), strict=True)
-    if mixed or not all(torch.equal(before, after) for before, after in pairs):
-        raise UnsupportedLayer(
-            f"the loss has shape {list(losses.shape)} for {len(x)} patients, or it or the model "
-            "mixes them",
-            'return one loss per patient, as with reduction="none", of that patient alone',
-        )
-
-
-def _alike_alone(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) -> bool:
-    """Whether the first patient's loss is the same without the others, dropout aside."""
-    model.eval()
-    with torch.no_grad():
-        together, alone = loss(model(x), y)[:1], loss(model(x[:1]), y[:1])
-    model.train()
-    return torch.allclose(together, alone, rtol=1e-9, atol=1e-9, equal_nan=True)
-
-
 def _store(trained: nn.Module, model: nn.Module) -> None:
     pairs = list(zip(trained.parameters(), model.parameters(), strict=True))
-    results = [new.detach().to(old.dtype) for new, old in pairs]
+    results = [new.detach().to(old) for new, old in pairs]
     _check_finite("the trained model", results)
     with torch.no_grad():
         for (_, old), result in zip(pairs, results, strict=True):

@@ -9,7 +9,7 @@ from test_training import NO_NOISE, cross_entropy, data
 from torch import Tensor, nn
 from torch.nn import functional
 
-from privacy import closed_form, errors, opacus_training
+from privacy import closed_form, errors, model_checks, opacus_training
 from privacy.clipping import clip_factors
 from privacy.noise import SecureNoise
 from privacy.opacus_training import clipped_sum, ghost_sum, prepare, wrap, wrap_ghost
@@ -247,6 +247,6 @@ def test_an_embedding_that_looks_at_who_is_there_is_refused(option: str) -> None
 def test_checks_leave_the_parameters_as_they_were() -> None:
     model = silent_head()
     before = copy.deepcopy(model.state_dict())
-    with opacus_training.away_from_start(model):
+    with model_checks.away_from_start(model):
         assert not torch.equal(model[-1].weight, before["1.weight"])
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -101,7 +101,7 @@ def test_no_patient_counts_for_more_than_the_clip(
         assert bool((factors[lengths < clip * 0.999] == 1).all())
 
 
-def test_a_convolutional_model_trains_through_opacus() -> None:
+def test_a_convolutional_model_trains() -> None:
     torch.manual_seed(1)
     x = torch.randn(80, 1, 8, 8)
     y = (x[:, 0, :4].mean(dim=(1, 2)) > x[:, 0, 4:].mean(dim=(1, 2))).long()
