@@ -38,6 +38,7 @@ from hospital_agent.supernode import NodeState, SuperNode, pause_after
 from hospital_agent.transport import announce
 from hospital_agent.witness import Witness
 from ledger.errors import LedgerError
+from privacy.devices import CPU, device_of
 
 _OFFERS_EVERY_S = 10.0
 _WAIT_S, _RETRY_S = 25.0, 2.0
@@ -46,10 +47,11 @@ _STOP_S = 8.0  # who supervises kills after ten
 log = logging.getLogger("medpole.agent")
 
 
-def start(folder: HospitalFolder, health_port: int | None) -> None:
-    """Runs the agent until Ctrl-C or a termination signal.
+def start(folder: HospitalFolder, health_port: int | None, device: str = CPU) -> None:
+    """Runs the agent until Ctrl-C or a termination signal; it trains on ``device``.
 
     Raises:
+        DeviceMissing: if torch does not reach the device.
         AgentRunning: if another agent uses this folder.
         FolderInvalid: if the hospital has not enrolled over a network.
         ApiUnsafe: if it enrolled without TLS: a SuperLink always has it.
@@ -58,6 +60,7 @@ def start(folder: HospitalFolder, health_port: int | None) -> None:
     """
     os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
     check_version()
+    device_of(device)
     address = superlink_address(folder)
     running = AgentRunning(
         f"another agent uses {folder.path}", "stop it; two agents never share a folder"
@@ -69,7 +72,9 @@ def start(folder: HospitalFolder, health_port: int | None) -> None:
     ):
         evaluations = Evaluations(folder, LedgerApi(client, folder))
         watch = Watch(folder, client, evaluations.wake)
-        node = SuperNode(folder.path, address, watch.announce, watch.catch_up, watch.is_told)
+        node = SuperNode(
+            folder.path, address, watch.announce, watch.catch_up, watch.is_told, device
+        )
         health = Health(folder.institution, node.state, watch.state, watch.height)
         with ExitStack() as stack:
             if health_port is not None:

@@ -69,6 +69,7 @@ from ledger.records import Spend as SpendForm
 from privacy.accounting import shown_up
 from privacy.budget_status import Spend
 from privacy.contract import PrivacyTerms, decimal_text
+from privacy.devices import CPU
 from privacy.errors import PrivacyError
 from privacy.noise import SecureNoise
 from privacy.training import train
@@ -79,10 +80,13 @@ log = logging.getLogger("medpole.participant")
 
 
 class Participant:
-    """One hospital, answering the phases of rounds from its own folder."""
+    """One hospital, answering the phases of rounds from its own folder.
 
-    def __init__(self, folder: HospitalFolder) -> None:
-        self.folder = folder
+    ``device``: where it trains. Its own matter, and in no contract.
+    """
+
+    def __init__(self, folder: HospitalFolder, device: str = CPU) -> None:
+        self.folder, self.device = folder, device
         self.memory = RoundMemory(folder.path / "rounds.sqlite")
         self.view = ReplicaView(folder)
 
@@ -250,7 +254,8 @@ class Participant:
         model = task.model(job.seed)
         model.load_state_dict(weight_forms.to_torch(mapping.map_state(context.model)))
         x, y = cohort.tensors("train")
-        train(model, task.loss, mapping.map_inputs(x), y, terms, SecureNoise())
+        x = mapping.map_inputs(x)
+        train(model, task.loss, x, y, terms, SecureNoise(), device=self.device)
         return weight_forms.of_module(model)
 
     # close

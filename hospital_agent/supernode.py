@@ -30,6 +30,7 @@ from hospital_agent.participant import Participant
 from hospital_agent.policy import Policy
 from hospital_agent.transport import open_transport
 from ledger.errors import LedgerError
+from privacy.devices import CPU
 
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.03, 3.0
 _TOLD_PAUSE_S = 10.0
@@ -78,8 +79,9 @@ class SuperNode:
         announce: Callable[[], None],
         catch_up: Callable[[], bool],
         told: Callable[[], bool] = lambda: False,
+        device: str = CPU,
     ) -> None:
-        self._path, self._address = path, address
+        self._path, self._address, self._device = path, address, device
         self._announce, self._catch_up, self._is_told = announce, catch_up, told
         self.wake = threading.Event()
         self._app: ClientApp = make_client_app(lambda _: self._participant())
@@ -188,7 +190,7 @@ class SuperNode:
         """Kept between messages, and made anew after the hospital's keys were rotated."""
         keys = self._keys_inode()
         if self._current is None or self._current[0] != keys:
-            self._current = keys, Participant(HospitalFolder(self._path))
+            self._current = keys, Participant(HospitalFolder(self._path), self._device)
         return self._current[1]
 
     def _keys_inode(self) -> int:

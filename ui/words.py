@@ -62,6 +62,7 @@ ABSENCE_CODES = {
     "PolicyRefused": "its own policy does not allow this job",
     "AccountantFixed": "its privacy budget does not count steps on sampled batches",
     "BudgetExceeded": "its privacy budget does not cover this job",
+    "DeviceMissing": "the device that it trains on was not there",
     "CohortMissing": "it has no data for this task",
     "CohortTooSmall": "its cohort is too small for this task",
     "JobUnknown": "it does not know the job as running",

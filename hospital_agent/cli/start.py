@@ -14,10 +14,19 @@ HealthPortOption = Annotated[
         envvar="MEDPOLE_HEALTH_PORT",
     ),
 ]  # fmt: skip
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        help="Where training computes: cpu, cuda, or cuda:N for one of several GPUs.",
+        envvar="MEDPOLE_DEVICE",
+    ),
+]
 PATIENCE_S = 5
 
 
-def start(home: HomeOption, health_port: HealthPortOption = 8090) -> None:
+def start(
+    home: HomeOption, health_port: HealthPortOption = 8090, device: DeviceOption = "cpu"
+) -> None:
     """Run this hospital's agent: its Flower node and its witness. Runs until it is stopped.
 
     Outbound connections only. Logs are JSON lines on standard error: codes and ids, no data.
@@ -29,7 +38,7 @@ def start(home: HomeOption, health_port: HealthPortOption = 8090) -> None:
 
     folder = hospital(home)
     log_as_json()
-    run_agent(folder, health_port or None)
+    run_agent(folder, health_port or None, device)
 
 
 def health(health_port: HealthPortOption = 8090, format: FormatOption = Format.TABLE) -> None:

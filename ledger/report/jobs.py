@@ -34,6 +34,7 @@ MEANINGS = {
     "CohortMissing": "it has no data for the task",
     "CohortTooSmall": "its cohort is too small for the task",
     "CommitmentMismatch": "what was revealed is not what had been committed to",
+    "DeviceMissing": "the device that it trains on was not there",
     "Harmful": "its institution goes against what all others learn, or more than half of at least "
     "two others saw the model get worse with it, on their own patients, beyond what is tolerated",
     "InternalError": "an error inside its agent, whose log says more",
