@@ -2,8 +2,8 @@
 
 One pass forward and one back, to the layers' outputs: `layer_gradients` has what follows from that
 for each kind of layer. For Linear, convolutions, group and layer normalisation, with activations
-and pooling between them; agrees with Opacus's per-sample hooks to rounding. A step costs 1.0
-(linear) to 1.4 times (MLP) one without privacy, and no more than one in float64 for a small CNN.
+and pooling between them; agrees with Opacus's per-sample hooks to rounding. What a step costs
+stands in docs/privacy.md.
 """
 
 import copy

@@ -2,8 +2,8 @@
 
 A step without privacy is what anybody would write: the mean loss, SGD. `dp.step_ratio_X` is against
 one in float64, in which private sums are; `dp.step_ratio_X_float32` against one in float32. All run
-in turns, in one thread, and the median of the turns counts. `X_2_threads`, and with a GPU `X_cuda`:
-the same in two threads, and on the GPU.
+in turns, and the median of the turns counts: CPU seconds of the one thread, so that other work on
+the machine tells little. `X_2_threads`, and with a GPU `X_cuda`: seconds of the clock.
 """
 
 import copy
@@ -49,6 +49,7 @@ def measure() -> dict[str, Figure]:
     }
     torch.set_num_threads(2)
     figures |= _figures("cnn_2_threads", *small)
+    torch.set_num_threads(1)
     if torch.cuda.is_available():
         figures |= _figures("cnn_cuda", *small, "cuda")
         figures |= _figures("cnn_wide_cuda", *wide, "cuda")
@@ -82,7 +83,8 @@ def _figures(
     }
     for way, (trained, gradient) in sums.items():
         turns[way] = (steps if way == "own" else 1, _private(trained, gradient, terms, len(x)))
-    seconds = _medians(turns)
+    alone = device == "cpu" and torch.get_num_threads() == 1
+    seconds = _medians(turns, time.thread_time if alone else time.perf_counter)
     narrow, plain = seconds.pop("float32"), seconds.pop("float64")
     figures = {
         f"dp.step.{name}.{way}": Figure(taken, "s", "non-private", plain)
@@ -118,17 +120,19 @@ def _plain(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) -> Call
     return run
 
 
-def _medians(turns: dict[str, tuple[int, Callable[[int], None]]]) -> dict[str, float]:
+def _medians(
+    turns: dict[str, tuple[int, Callable[[int], None]]], clock: Callable[[], float]
+) -> dict[str, float]:
     """Seconds a step of each, taken in turns."""
     times: dict[str, list[float]] = {name: [] for name in turns}
     for turn in range(TURNS + 1):
         for name, (steps, run) in turns.items():
             _wait()
-            start = time.perf_counter()
+            start = clock()
             run(steps)
             _wait()
             if turn:  # the first one warms up
-                times[name].append((time.perf_counter() - start) / steps)
+                times[name].append((clock() - start) / steps)
     return {name: statistics.median(taken) for name, taken in times.items()}
 
 
