@@ -1,5 +1,11 @@
 """The hospital evaluates the model that a job gave out on its own test patients, and says so once.
 
+Beside it stand the hospital's own model alone, and the released one with the hospital's own
+calibration: fitted on its training and validation patients, never on those that it is tested on.
+Validation patients alone would do too, and calibrate worse: there are a quarter as many. That the
+released model has learned from the training patients biases the fit little, for each job's noise
+bounds what it knows of any one of them.
+
 When the end of a job in which this hospital has revealed is final on its verified copy, the model
 is derived from that copy; the numbers pass the release gate (`privacy.release`), are signed and
 kept (`hospital_agent.releases`), and are handed in until they stand on the ledger. What the policy,
@@ -10,9 +16,9 @@ when the policy has changed, and at the next start.
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from consortium import tasks
 from consortium.errors import ConsortiumError
@@ -32,13 +38,16 @@ from ledger.content import Weights, digest, model_hash
 from ledger.entry import sign_record
 from ledger.errors import LedgerError
 from ledger.keys import Role
-from ledger.records import Evaluation, Job, Measures
+from ledger.records import Evaluation, Gain, Job, Measures
 from privacy.errors import PrivacyError
 from privacy.noise import NoiseSource, SecureNoise
 from privacy.noised_release import TEST_RESULTS, ReleaseNoise
-from privacy.release import BANDS, released, size_band
+from privacy.release import BANDS, FEWEST_OF_A_CLASS, released, released_gain, size_band
 
 if TYPE_CHECKING:
+    from consortium.gain import Difference
+    from consortium.gain import Gain as ExactGain
+    from consortium.recalibration import Recalibration
     from ledger.entry import Entry
 
 _AGAIN_S = 60.0
@@ -47,13 +56,28 @@ log = logging.getLogger("medpole.evaluation")
 
 @dataclass(frozen=True)
 class Exact:
-    """How models do on this hospital's test patients: fractions of 1, or None. Never leaves."""
+    """How models do on this hospital's test patients: fractions of 1, or None. Never leaves.
+
+    ``calibrated``: the released model under ``calibration``, the hospital's own. ``gain``, and
+    ``ranking`` for the AUROC: the released model beside the hospital's own alone.
+    """
 
     positives: int
     negatives: int
     federated: Mapping[str, float | None]
+    calibrated: Mapping[str, float | None]
     alone: Mapping[str, float | None]
     majority: float | None
+    calibration: "Recalibration"
+    gain: "ExactGain | None" = None
+    ranking: "Difference | None" = None
+
+    def counted(self, fewest: int) -> tuple[int, int]:
+        """Test patients of each class, 0 where they are fewer than that: nothing is said then."""
+        return (
+            self.positives if self.positives >= fewest else 0,
+            self.negatives if self.negatives >= fewest else 0,
+        )
 
 
 class Evaluations:
@@ -114,7 +138,14 @@ class Evaluations:
                 "evaluations: the policy asks for noise, and what is kept is banded",
                 "the data owner may run `hospital-agent policy set --evaluations banded`",
             )
-        if release.evaluation.noised:
+        kept = release.evaluation
+        said = {"positives": kept.positives, "negatives": kept.negatives}
+        if any(said[n] and release.exact[n] < policy.fewest_of_a_class for n in said):
+            raise ReleaseRefused(
+                "fewest_of_a_class: what is kept is about fewer patients than the policy asks for",
+                "the data owner may lower it: `hospital-agent policy set --fewest-of-a-class N`",
+            )
+        if kept.noised:
             self._charge(contract, release)
         self._api.submit(self._signed(release.evaluation).data)
 
@@ -153,13 +184,13 @@ class Evaluations:
         own, of_model = self._folder.institution, model_hash(model)
         noised = release_noise(job) if policy.evaluations == "noised" else None
         if noised is None:
-            record = through_the_gate(exact, job, of_model, own)
+            record = through_the_gate(exact, job, of_model, own, policy.fewest_of_a_class)
         else:
             self._reserve(cohort, job, policy, noised)
             record = with_noise(exact, job, of_model, own, noised, SecureNoise())
         # Kept before it leaves, and counted.
         return self._releases.keep(
-            Release(cohort.id, self._signed(record), vars(exact)), policy.evaluation_limit
+            Release(cohort.id, self._signed(record), asdict(exact)), policy.evaluation_limit
         )
 
     def _reserve(self, cohort: Cohort, job: Job, policy: Policy, noised: ReleaseNoise) -> None:
@@ -189,39 +220,88 @@ def _budgeted(job: Job) -> str:
 def evaluate(cohort: Cohort, job: Job, institution: str, model: Weights) -> Exact:
     """A job's released model, the hospital's own alone and the more frequent outcome, exactly.
 
-    The hospital's own is trained here by the job's recipe, without noise; it never leaves.
+    The hospital's own is trained here by the job's recipe, without noise; neither it nor the
+    calibration leaves.
     """
     from consortium import baselines
     from consortium import weights as weight_forms
+    from consortium.gain import auroc_difference, gain
     from consortium.measures import MEASURES, measures
     from consortium.tasks.task import Split
 
     task = tasks.get(job.task)
     declared = next(p.weight for p in job.participants if p.institution == institution)
     split = Split(*(cohort.frame(part) for part in PARTS))
+    own = own_calibration(cohort, job, model)
     if split.test.empty:
-        return Exact(0, 0, dict.fromkeys(MEASURES), dict.fromkeys(MEASURES), None)
+        nothing: dict[str, float | None] = dict.fromkeys(MEASURES)
+        return Exact(0, 0, nothing, nothing, nothing, None, own)
     alone = weight_forms.from_torch(baselines.local(task, split, declared, job.rounds, job.seed))
     outcomes, predict = cohort.labels("test"), cohort.predictor("test", job.seed)
     positives = int((outcomes > 0.5).sum())
+    federated, of_alone = predict(weight_forms.stack([model, alone]))
     return Exact(
-        positives,
-        len(outcomes) - positives,
-        measures(predict(weight_forms.stack([model]))[0], outcomes),
-        measures(predict(weight_forms.stack([alone]))[0], outcomes),
-        baselines.majority(task, split),
+        positives, len(outcomes) - positives,
+        measures(federated, outcomes),
+        measures(own.logits(federated), outcomes),
+        measures(of_alone, outcomes),
+        baselines.majority(task, split), own,
+        gain(federated, of_alone, outcomes),
+        auroc_difference(federated, of_alone, outcomes),
+    )  # fmt: skip
+
+
+def own_calibration(cohort: Cohort, job: Job, model: Weights) -> "Recalibration":
+    """The hospital's own calibration of a released model, from patients that are not for tests."""
+    import numpy as np
+
+    from consortium import weights as weight_forms
+    from consortium.recalibration import recalibration
+
+    parts = ("train", "validation")
+    stacked = weight_forms.stack([model])
+    return recalibration(
+        np.concatenate([cohort.predictor(part, job.seed)(stacked)[0] for part in parts]),
+        np.concatenate([cohort.labels(part) for part in parts]),
     )
 
 
-def through_the_gate(exact: Exact, job: Job, model: str, institution: str) -> Evaluation:
-    """What of an evaluation leaves."""
-    counts = exact.positives, exact.negatives
+def exactly(folder: HospitalFolder, job: str) -> dict[str, Any] | None:
+    """The exact results on a job's model, in `Exact`'s form, for people here.
+
+    Those that were kept when results were let out; where none were, they are computed now from
+    the verified copy, and nothing is kept. None: no such job has ended here.
+    """
+    from consortium.rounds.replay import released_model
+
+    release = Releases(folder.path / "releases.sqlite").of(job)
+    if release is not None:
+        return dict(release.exact)
+    view = ReplicaView(folder)
+    if job not in view.replica.learned(folder.institution):
+        return None
+    contract = next(one for one in view.jobs() if one.job == job)
+    model = released_model(view, contract, view.results(job))
+    return asdict(evaluate(Cohort.open(folder, contract.task), contract, folder.institution, model))
+
+
+def through_the_gate(
+    exact: Exact, job: Job, model: str, institution: str, fewest: int = FEWEST_OF_A_CLASS
+) -> Evaluation:
+    """What of an evaluation leaves; ``fewest``: patients of a class that the policy asks for."""
+    counts = exact.counted(fewest)
+    gain = None
+    if exact.gain is not None:
+        more = exact.gain.more
+        gain = released_gain(more.value, more.low, more.high, *counts)
     return Evaluation(
         v=1, type="evaluation", ledger=job.ledger, author=institution, job=job.job, model=model,
-        noised=False, positives=size_band(exact.positives), negatives=size_band(exact.negatives),
+        noised=False, positives=size_band(counts[0]), negatives=size_band(counts[1]),
         federated=Measures(**released(exact.federated, *counts)),
+        calibrated=Measures(**released(exact.calibrated, *counts)),
         alone=Measures(**released(exact.alone, *counts)),
         majority=released({"majority": exact.majority}, *counts)["majority"],
+        gain=None if gain is None else Gain(value=gain[0], low=gain[1], high=gain[2]),
     )  # fmt: skip
 
 
@@ -243,5 +323,5 @@ def with_noise(
     return Evaluation(
         v=1, type="evaluation", ledger=job.ledger, author=institution, job=job.job, model=model,
         noised=True, positives=0, negatives=0, federated=Measures(**nothing | said),
-        alone=Measures(**nothing), majority=None,
+        calibrated=Measures(**nothing), alone=Measures(**nothing), majority=None, gain=None,
     )  # fmt: skip

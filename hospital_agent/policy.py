@@ -19,6 +19,7 @@ from privacy.accounting import epsilon_of_job, shown_up
 from privacy.budget_status import BudgetStatus
 from privacy.contract import PrivacyTerms, check_delta, check_epsilon
 from privacy.errors import PrivacyError
+from privacy.release import FEWEST_OF_A_CLASS
 
 APPROVALS: Final = ("never", "always")
 ONE_CLASS: Final = ("allowed", "refused")
@@ -41,7 +42,9 @@ class Policy:
     which model code may run: the app built from this agent's own package ("installed"), or the
     bundles with these SHA-256. ``evaluations``: whether test results of released models leave in
     bands ("banded"), only with noise, in jobs whose contract names it ("noised"), or not at all
-    ("none"); ``evaluation_limit``: of how many jobs, over a cohort's life. ``fewest_alike``: the k
+    ("none"); ``evaluation_limit``: of how many jobs, over a cohort's life. ``fewest_of_a_class``:
+    test patients with and without the outcome below which no result about them is shown or leaves
+    in bands (5 at least). ``fewest_alike``: the k
     that a table must reach in its quasi-identifiers before it is stored, by coarser values and by
     leaving out at most ``left_out_percent`` of its rows (0: k is reported and nothing is changed).
     ``one_class``: whether a table may be stored whose training part holds one outcome only.
@@ -60,6 +63,7 @@ class Policy:
     left_out_percent: int = 5
     one_class: str = "allowed"
     scores: str = "banded"
+    fewest_of_a_class: int = FEWEST_OF_A_CLASS
 
     @staticmethod
     def read(path: Path) -> "Policy":
@@ -261,6 +265,10 @@ def _check(policy: Policy) -> None:
         )
     if type(policy.evaluation_limit) is not int or policy.evaluation_limit < 0:
         raise PolicyInvalid("evaluation_limit is not a number from 0 on", "write it like 100")
+    if type(policy.fewest_of_a_class) is not int or policy.fewest_of_a_class < FEWEST_OF_A_CLASS:
+        raise PolicyInvalid(
+            f"fewest_of_a_class is not a number from {FEWEST_OF_A_CLASS} on", "write it like 10"
+        )
     if type(policy.fewest_alike) is not int or policy.fewest_alike < 0 or policy.fewest_alike == 1:
         raise PolicyInvalid("fewest_alike is neither 0 nor a number from 2 on", "write it like 5")
     if type(policy.left_out_percent) is not int or not 0 <= policy.left_out_percent <= 50:

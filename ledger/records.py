@@ -45,6 +45,7 @@ Score = Annotated[int, Field(ge=0, le=10_000)]
 Contribution = Annotated[int, Field(ge=-10_000, le=10_000)]
 Banded = Annotated[int, Field(ge=0, le=10_000, multiple_of=200)]
 BandedOfClass = Annotated[int, Field(ge=0, le=10_000, multiple_of=500)]
+BandedDifference = Annotated[int, Field(ge=-10_000, le=10_000, multiple_of=500)]
 
 
 class _Form(BaseModel):
@@ -528,13 +529,26 @@ class Measures(_Form):
     calibration: Banded | None
 
 
+class Gain(_Form):
+    """How many more cases the released model finds than the hospital's own, at its false alarms.
+
+    A difference of two shares of the cases, with its 95 % interval, on their bands.
+    """
+
+    value: BandedDifference
+    low: BandedDifference
+    high: BandedDifference
+
+
 class Evaluation(LedgerRecord):
     """What a hospital lets out of its own evaluation of a job's released model.
 
     ``model`` is the one that the job's end names. ``positives`` and ``negatives`` are the lower
-    edges of the size bands of its test patients with and without the outcome. ``federated`` is the
-    released model, ``alone`` the hospital's own without the others, ``majority`` the accuracy of
-    always predicting its training patients' more frequent outcome.
+    edges of the size bands of its test patients with and without the outcome; 0: too few to be
+    counted in public. ``federated`` is the released model, ``calibrated`` the same with the
+    hospital's own calibration, ``alone`` the hospital's own without the others, ``majority`` the
+    accuracy of always predicting its training patients' more frequent outcome. ``gain``:
+    ``federated`` beside ``alone``.
 
     ``noised``: the released model's AUROC and accuracy left with the noise of the job's contract,
     charged to the test patients, and nothing else: no other measure, no size.
@@ -547,8 +561,10 @@ class Evaluation(LedgerRecord):
     positives: Count
     negatives: Count
     federated: Measures
+    calibrated: Measures
     alone: Measures
     majority: Banded | None
+    gain: Gain | None
 
 
 AnyRecord = (

@@ -18,6 +18,13 @@ Intervals do not leave: an exact one would give the number of patients away, and
 anybody derives one that holds (`consortium.rounds.evaluation`). ``majority`` is the share of one
 class, so it would tell how many there are of a class that is too small to be counted in public.
 
+A hospital's gain (`consortium.gain`) is a difference of two shares of the cases, -1 to 1, with an
+interval that nobody can derive from outside: who is found by one model and not by the other does
+not leave. So value, lower and upper bound leave together, the value rounded to its band, the bounds
+outward. One patient with the outcome moves the value by up to 2 / (n + 1), one without moves the
+thresholds; the band is no narrower than two patients of the smaller class allow (`gain_width`),
+and at least 5 of each class are needed.
+
 None of this is differential privacy, and no epsilon covers it: `docs/privacy.md` says what the
 bands still tell.
 """
@@ -37,6 +44,8 @@ BANDS: Final[Mapping[str, int]] = {
 """The narrowest bands in basis points, by measure."""
 
 _WIDTHS: Final = (200, 400, 500, 1_000, 2_000)
+
+_GAIN_WIDTHS: Final = (500, 1_000, 2_000, 5_000)
 
 CALIBRATION_BINS: Final = 5
 _NEED_BOTH: Final = frozenset({"auroc", "sensitivity", "specificity", "majority"})
@@ -89,6 +98,45 @@ def released(
         else None
         for name, value in measures.items()
     }
+
+
+def gain_width(positives: int, negatives: int) -> int:
+    """The width of a gain's band, in basis points, from the lower edges of the size bands."""
+    return next(w for w in _GAIN_WIDTHS if w * min(positives, negatives) >= 2 * 10_000)
+
+
+def released_gain(
+    value: float, low: float, high: float, positives: int, negatives: int
+) -> tuple[int, int, int] | None:
+    """What of an exact gain and its interval (fractions of 1) may leave: value, low, high, or None.
+
+    ``positives`` and ``negatives`` are the exact numbers of test patients of each class.
+    """
+    sizes = size_band(positives), size_band(negatives)
+    if min(sizes) < FEWEST_OF_A_CLASS:
+        return None
+    wide = gain_width(*sizes)
+    return (
+        band(value * 10_000, wide),
+        math.floor(low * 10_000 / wide) * wide,
+        math.ceil(high * 10_000 / wide) * wide,
+    )
+
+
+def broken_gain_rule(
+    value: int, low: int, high: int, positives: int, negatives: int
+) -> str | None:
+    """The first rule that a gain said to come from this gate breaks, or None.
+
+    ``positives`` and ``negatives`` are lower edges.
+    """
+    if min(positives, negatives) < FEWEST_OF_A_CLASS:
+        return "gain is given for too few patients of a class"
+    if any(number % gain_width(positives, negatives) for number in (value, low, high)):
+        return "gain is not on its band"
+    if not -10_000 <= low <= value <= high <= 10_000:
+        return "gain is not within its interval"
+    return None
 
 
 def broken_rule(measures: Mapping[str, int | None], positives: int, negatives: int) -> str | None:

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Depends, Query
 
 from consortium.api.callers import Permissions
 from consortium.api.pages import Cursor, Limit, Order, page_of, past
-from consortium.api.schemas import Estimate, EvaluationItem, Page
+from consortium.api.schemas import Estimate, EvaluationItem, GainItem, Page
 from consortium.rounds.evaluation import Estimate as Found
-from consortium.rounds.evaluation import intervals
+from consortium.rounds.evaluation import gain_of, intervals
 from ledger.listing import Listed
 from ledger.records import Evaluation
 from ledger.records import Name as RecordName
@@ -49,9 +49,16 @@ def _item(listed: Listed) -> EvaluationItem:
             for model, measures in intervals(evaluation).items()
             for measure, found in measures.items()
         ],
+        gain=_gain(gain_of(evaluation)),
     )  # fmt: skip
 
 
 def _estimate(model: str, measure: str, found: Found | None) -> Estimate:
     value, low, high = (found.value, found.low, found.high) if found else (None, None, None)
     return Estimate(model=model, measure=measure, value=value, low=low, high=high)
+
+
+def _gain(found: Found | None) -> GainItem | None:
+    if found is None or found.low is None or found.high is None:
+        return None
+    return GainItem(value=found.value, low=found.low, high=found.high)

@@ -425,18 +425,35 @@ class Estimate(Form):
     ``low`` and ``high`` are the reader's: from the number's band and the size bands.
     """
 
-    model: Annotated[str, Field(description="federated, alone or majority", examples=["federated"])]
+    model: Annotated[
+        str,
+        Field(
+            description="federated, calibrated, alone or majority", examples=["federated"]
+        ),
+    ]
     measure: Annotated[str, Field(examples=["auroc"])]
     value: float | None
     low: float | None
     high: float | None
 
 
+class GainItem(Form):
+    """How many more of its cases the released model finds than a hospital's own model does.
+
+    A difference of shares, at the false alarms that its own raises; with its 95 % interval.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
 class EvaluationItem(Form):
     """How a job's released model did on one hospital's test patients, as its gate let it out.
 
-    ``positives`` and ``negatives`` are lower edges of size bands; 0: fewer than five patients.
-    ``noised``: two numbers left with noise, charged to the test patients, and no size.
+    ``positives`` and ``negatives`` are lower edges of size bands; 0: fewer than five patients, or
+    than the hospital's own policy counts in public. ``gain``: null where too few, or not to be
+    told. ``noised``: two numbers left with noise, charged to the test patients, and no size.
     """
 
     index: Index
@@ -449,3 +466,4 @@ class EvaluationItem(Form):
     positives: int
     negatives: int
     estimates: list[Estimate]
+    gain: GainItem | None

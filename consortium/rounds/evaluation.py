@@ -13,9 +13,9 @@ from consortium.errors import RoundInvalid
 from consortium.intervals import auroc_interval, share_interval
 from ledger.records import Evaluation, Job, JobEnd, NoisedScores
 from privacy.noised_release import TEST_RESULTS
-from privacy.release import broken_rule, width
+from privacy.release import broken_gain_rule, broken_rule, width
 
-FEDERATED, ALONE, MAJORITY = "federated", "alone", "majority"
+FEDERATED, CALIBRATED, ALONE, MAJORITY = "federated", "calibrated", "alone", "majority"
 _UNIT: Final = 10_000
 
 
@@ -35,6 +35,7 @@ def models_of(evaluation: Evaluation) -> dict[str, dict[str, int | None]]:
     """The released numbers (basis points) by model and measure."""
     return {
         FEDERATED: evaluation.federated.model_dump(),
+        CALIBRATED: evaluation.calibrated.model_dump(),
         ALONE: evaluation.alone.model_dump(),
         MAJORITY: {"majority": evaluation.majority},
     }
@@ -60,6 +61,13 @@ def check_evaluation(evaluation: Evaluation, job: Job | None, end: JobEnd | None
         rule = broken_rule(measures, evaluation.positives, evaluation.negatives)
         if rule is not None:
             raise _invalid(f"{who}'s evaluation has not passed the release gate: {model}, {rule}")
+    gain = evaluation.gain
+    if gain is not None:
+        rule = broken_gain_rule(
+            gain.value, gain.low, gain.high, evaluation.positives, evaluation.negatives
+        )
+        if rule is not None:
+            raise _invalid(f"{who}'s evaluation has not passed the release gate: {rule}")
 
 
 def _check_noised(evaluation: Evaluation, job: Job) -> None:
@@ -72,12 +80,23 @@ def _check_noised(evaluation: Evaluation, job: Job) -> None:
     if not isinstance(job.scores, NoisedScores):
         raise _invalid(f"{evaluation.author}'s evaluation has noise, and the contract names none")
     beside = said - {(FEDERATED, measure) for measure in TEST_RESULTS}
-    if beside or evaluation.positives or evaluation.negatives:
+    if beside or evaluation.positives or evaluation.negatives or evaluation.gain is not None:
         raise _invalid(f"{evaluation.author}'s evaluation says more than what has its noise")
 
 
+def gain_of(evaluation: Evaluation) -> Estimate | None:
+    """How many more of the cases are found, as a fraction of them, with the hospital's interval.
+
+    The bounds were rounded outward, so that they hold the exact ones. None: not released.
+    """
+    gain = evaluation.gain
+    if gain is None:
+        return None
+    return Estimate(gain.value / _UNIT, gain.low / _UNIT, gain.high / _UNIT)
+
+
 def intervals(evaluation: Evaluation) -> dict[str, dict[str, Estimate | None]]:
-    """What an evaluation says, by model (`FEDERATED`, `ALONE`, `MAJORITY`) and measure.
+    """What an evaluation says, by model (`FEDERATED`, `CALIBRATED`, `ALONE`, `MAJORITY`), measure.
 
     An interval reaches from the lower bound at the lower edge of the number's band to the upper
     bound at its upper edge, both for the fewest patients that the size bands allow. So it holds

@@ -42,35 +42,85 @@ def show(
     Example: hospital-agent evaluation show heart-disease-1 --home /srv/medpole
     """
     from consortium.rounds.evaluation import models_of
-    from hospital_agent.errors import JobUnknown
+    from hospital_agent.gain_report import shown as without_few
+    from hospital_agent.policy import Policy
     from hospital_agent.releases import Releases
 
     folder = hospital(home)
     release, state = Releases(folder.path / "releases.sqlite").of(job), _states(folder).get(job)
     if release is None:
-        raise JobUnknown(
-            f"there are no test results of {job[:60]!r}: {state or 'no such job is over here'}",
-            "see `hospital-agent evaluation list`",
-        )
-    evaluation, exact = release.evaluation, dict(release.exact)
-    exact["majority"] = {"majority": exact["majority"]}
+        raise _unknown(job, state)
+    fewest = Policy.read(folder.path / "policy.json").fewest_of_a_class
+    evaluation, exact = release.evaluation, without_few(release.exact, fewest)
     if format is Format.JSON:
-        print_json({"job": job, "state": state, "exact": release.exact,
-                    "released": evaluation.body()})  # fmt: skip
+        print_json({"job": job, "state": state, "exact": exact, "released": evaluation.body()})
         return
+    exact["majority"] = {"majority": exact["majority"]}
     shown: dict[str, Any] = {"job": job, "state": state}
     for size in ("positives", "negatives"):
         edge = getattr(evaluation, size)
-        band = f"{edge} or more" if edge else "nothing" if evaluation.noised else "fewer than 5"
-        shown[f"test patients, {size}"] = f"{exact[size]}, let out: {band}"
+        band = f"{edge} or more" if edge else "nothing" if evaluation.noised else "too few to say"
+        count = f"fewer than {fewest}" if exact[size] is None else exact[size]
+        shown[f"test patients, {size}"] = f"{count}, let out: {band}"
     for model, measures in models_of(evaluation).items():
         for measure, banded in measures.items():
             value = exact[model][measure]
-            said = "not defined" if value is None else f"{value:.4f}"
+            said = "n/a" if value is None else f"{value:.4f}"
             out = "nothing" if banded is None else f"{banded / 10_000:.2f}"
             name = "accuracy" if measure == model else measure
             shown[f"{model}, {name}"] = f"{said}, let out: {out}"
     print_result(shown, format)
+
+
+@app.command()
+def gain(
+    job: Annotated[str, typer.Argument(help="The job's id, as `evaluation list` shows it.")],
+    home: HomeOption,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Show what this hospital gains by a job's model: a sentence, exact numbers, what was let out.
+
+    Where nothing was let out, the numbers are computed now; they stay here.
+
+    Example: hospital-agent evaluation gain heart-disease-1 --home /srv/medpole
+    """
+    import textwrap
+
+    from hospital_agent import gain_report
+    from hospital_agent.evaluation import exactly
+    from hospital_agent.policy import Policy
+    from hospital_agent.releases import Releases
+
+    folder = hospital(home)
+    state = _states(folder).get(job)
+    exact = None if state is None else exactly(folder, job)
+    if exact is None:
+        raise _unknown(job, state)
+    fewest = Policy.read(folder.path / "policy.json").fewest_of_a_class
+    release = Releases(folder.path / "releases.sqlite").of(job)
+    evaluation = None if release is None else release.evaluation
+    sentence = gain_report.sentence(exact, fewest)
+    if format is Format.JSON:
+        print_json({
+            "job": job, "state": state, "sentence": sentence,
+            "outcome": gain_report.outcome(exact, fewest),
+            "exact": gain_report.shown(exact, fewest),
+            "released": None if evaluation is None else evaluation.body(),
+        })  # fmt: skip
+        return
+    print(textwrap.fill(sentence, 80))
+    print()
+    print("\n".join(gain_report.lines(exact, fewest, evaluation)))
+    print(f"\n{job}: {state}")
+
+
+def _unknown(job: str, state: str | None) -> Exception:
+    from hospital_agent.errors import JobUnknown
+
+    return JobUnknown(
+        f"there are no test results of {job[:60]!r}: {state or 'no such job is over here'}",
+        "see `hospital-agent evaluation list`",
+    )
 
 
 def _states(folder: "HospitalFolder") -> dict[str, str]:

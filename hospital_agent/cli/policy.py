@@ -98,6 +98,12 @@ def set_(
         int | None,
         typer.Option(help="Of how many jobs test results leave, over a cohort's life.", min=0),
     ] = None,
+    fewest_of_a_class: Annotated[
+        int | None,
+        typer.Option(
+            help="Test patients of each class below which no result is shown or leaves.", min=5
+        ),
+    ] = None,
     fewest_alike: Annotated[
         int | None,
         typer.Option(
@@ -135,6 +141,7 @@ def set_(
         "scores": None if scores is None else scores.value,
         "evaluations": None if evaluations is None else evaluations.value,
         "evaluation_limit": evaluation_limit,
+        "fewest_of_a_class": fewest_of_a_class,
         "fewest_alike": fewest_alike,
         "left_out_percent": left_out_percent,
         "one_class": None if one_class is None else one_class.value,

@@ -203,7 +203,8 @@ def test_test_results_leave_with_noise_and_are_charged_once(noised: Consortium) 
     assert (record.positives, record.negatives, record.majority) == (0, 0, None)
     said = {m: v for m, v in record.federated if v is not None}
     assert set(said) == {"auroc", "accuracy"}
-    assert all(value is None for _, value in record.alone)
+    assert all(value is None for form in (record.alone, record.calibrated) for _, value in form)
+    assert record.gain is None
     folder = four.folders[ONE]
     test = folder.budget.status(Cohort.open(folder, TASK).budget_of("test"))
     assert (test.spent.mu2, test.reserved.mu2) == (Fraction(2, 144), 0)
@@ -272,6 +273,7 @@ def test_a_lost_budget_is_not_opened_anew_for_another_part(noised: Consortium) -
 @pytest.mark.parametrize(
     "changed",
     [{"positives": 20}, {"majority": 6000}, {"alone": {"auroc": 8000}},
+     {"calibrated": {"calibration": 200}}, {"gain": {"value": 0, "low": 0, "high": 0}},
      {"federated": {"sensitivity": 8000}}],
 )  # fmt: skip
 def test_beside_what_has_its_noise_nothing_else_is_cosigned(
@@ -282,13 +284,14 @@ def test_beside_what_has_its_noise_nothing_else_is_cosigned(
         "v": 1, "type": "evaluation", "ledger": noised.newest.ledger, "author": ONE,
         "job": noised.job.job, "model": "00" * 32, "noised": True, "positives": 0, "negatives": 0,
         "federated": nothing | {"auroc": 8000, "accuracy": 7000}, "alone": nothing,
-        "majority": None,
+        "calibrated": nothing, "majority": None, "gain": None,
     }  # fmt: skip
     end = noised.end_job("stopped", 1, "00" * 32).record
     assert isinstance(end, JobEnd)
     check_evaluation(Evaluation.model_validate(body), noised.job, end)
     for name, value in changed.items():
-        body[name] = body[name] | value if isinstance(value, dict) else value
+        part = body[name]
+        body[name] = part | value if isinstance(part, dict) else value
     with pytest.raises(RoundInvalid, match="more than what has its noise"):
         check_evaluation(Evaluation.model_validate(body), noised.job, end)
     banded = noised.job.model_copy(update={"scores": BANDED})

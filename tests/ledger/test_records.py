@@ -94,7 +94,8 @@ BODIES: list[dict[str, Any]] = [
     {
         "v": 1, "type": "evaluation", "ledger": D, "author": "hospital-1", "job": "job-1",
         "model": D, "noised": False, "positives": 5, "negatives": 0,
-        "federated": MEASURES, "alone": MEASURES, "majority": 6200,
+        "federated": MEASURES, "calibrated": MEASURES, "alone": MEASURES, "majority": 6200,
+        "gain": {"value": 1000, "low": -500, "high": 2000},
     },
 ]  # fmt: skip
 IDS = [body["type"] for body in BODIES]

@@ -296,8 +296,7 @@ class LedgerMachine(RuleBasedStateMachine):
         record = Evaluation(
             v=1, type="evaluation", ledger=FOUR.ledger, author=name, job=f"job-{job}",
             model="0" * 64, noised=False, positives=5, negatives=5, federated=nothing,
-            alone=nothing,
-            majority=majority,
+            calibrated=nothing, alone=nothing, majority=majority, gain=None,
         )  # fmt: skip
         self.submit(which, sign_record(record, [FOUR.members[name][Role.RECORD]]))
 

@@ -118,7 +118,8 @@ def evaluation(ledger: Ledger, author: str, **changed: Any) -> Entry:
     body = {
         "v": 1, "type": "evaluation", "ledger": ledger.id, "author": author, "job": "job-1",
         "model": end.model if end else "0" * 64, "noised": False, "positives": 5, "negatives": 0,
-        "federated": nothing, "alone": nothing, "majority": None,
+        "federated": nothing, "calibrated": nothing, "alone": nothing, "majority": None,
+        "gain": None,
     }  # fmt: skip
     return ledger.sign(Evaluation.model_validate({**body, **changed}), author)
 

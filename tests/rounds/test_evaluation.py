@@ -15,7 +15,7 @@ from consortium.baselines import metrics
 from consortium.errors import RoundInvalid
 from consortium.intervals import auroc_interval, share_interval
 from consortium.measures import MEASURES, calibration_error, measures
-from consortium.rounds.evaluation import check_evaluation, intervals
+from consortium.rounds.evaluation import check_evaluation, gain_of, intervals
 from consortium.rounds.replay import check_block
 from ledger.entry import Entry
 from ledger.errors import RecordInvalid
@@ -25,6 +25,7 @@ from privacy.release import released, size_band
 GOOD = {"auroc": 9600, "accuracy": 9400, "sensitivity": 8500, "specificity": 10_000,
         "calibration": 600}  # fmt: skip
 NOTHING = dict.fromkeys(GOOD)
+GAIN = {"value": 1000, "low": -1000, "high": 3000}
 MODEL = "5e" * 32
 
 
@@ -32,7 +33,8 @@ def body(**changed: Any) -> dict[str, Any]:
     return {
         "v": 1, "type": "evaluation", "ledger": LEDGER, "author": "hospital-1", "job": "job-1",
         "model": MODEL, "noised": False, "positives": 20, "negatives": 50,
-        "federated": GOOD, "alone": GOOD, "majority": 6400, **changed,
+        "federated": GOOD, "calibrated": GOOD, "alone": GOOD, "majority": 6400, "gain": None,
+        **changed,
     }  # fmt: skip
 
 
@@ -74,7 +76,7 @@ def check(view: View, entries: Sequence[Entry]) -> None:
 
 def test_one_of_each_participant_is_taken_in_together(view: View) -> None:
     check(view, [entry(author=f"hospital-{i}") for i in (1, 2, 3, 4)])
-    check(view, [entry(federated=NOTHING, majority=None)])
+    check(view, [entry(federated=NOTHING, majority=None, gain=GAIN)])
 
 
 CHEATS: dict[str, tuple[Callable[[View], list[Entry]], str]] = {
@@ -85,16 +87,32 @@ CHEATS: dict[str, tuple[Callable[[View], list[Entry]], str]] = {
     "twice, and another one": (lambda view: [entry(), entry(majority=6200)], "before"),
     "auroc of few": (lambda view: [entry(negatives=0)], "federated, auroc is given for too few"),
     "majority of few": (
-        lambda view: [entry(negatives=0, federated=NOTHING, alone=NOTHING)], "majority is given",
+        lambda view: [entry(negatives=0, federated=NOTHING, calibrated=NOTHING, alone=NOTHING)], "majority is given",
     ),
     "accuracy of few": (
         lambda view: [
-            entry(positives=0, negatives=0, majority=None, federated=NOTHING,
+            entry(positives=0, negatives=0, majority=None, federated=NOTHING, calibrated=NOTHING,
                   alone={**NOTHING, "accuracy": 8000})
         ],
         "alone, accuracy is given",
     ),
     "too narrow a band for so few": (lambda view: [entry(negatives=5)], "accuracy is not on its"),
+    "calibrated off its band": (
+        lambda view: [entry(negatives=5, federated=NOTHING, alone=NOTHING, majority=None)],
+        "calibrated, accuracy is not on its",
+    ),
+    "a gain of few": (
+        lambda view: [entry(negatives=0, federated=NOTHING, calibrated=NOTHING, alone=NOTHING,
+                            majority=None, gain=GAIN)],
+        "gain is given for too few",
+    ),
+    "a gain off its band": (lambda view: [entry(gain={**GAIN, "high": 500})], "gain is not on its"),
+    "a gain beyond its interval": (
+        lambda view: [entry(gain={**GAIN, "value": 4000})], "gain is not within its interval",
+    ),
+    "an interval upside down": (
+        lambda view: [entry(gain={"value": 0, "low": 1000, "high": -1000})], "within its interval",
+    ),
     "an exact number of patients": (lambda view: [entry(positives=21)], "size band"),
 }  # fmt: skip
 
@@ -132,6 +150,12 @@ def test_off_its_band_it_is_no_record(view: View, measure: str, value: Any) -> N
     if isinstance(value, int) and value > 1:  # a form that let it through is not the last line
         with pytest.raises(RoundInvalid, match=f"{measure} is not on its band"):
             check_evaluation(record, view.job, view.end)
+
+
+@pytest.mark.parametrize("changed", [{"value": 1200}, {"low": -10_500}, {"high": 0.3}, {"at": 0}])
+def test_a_gain_of_another_form_is_no_record(changed: dict[str, Any]) -> None:
+    with pytest.raises(RecordInvalid):
+        parse_record(body(gain={**GAIN, **changed}))
 
 
 # measures, exactly
@@ -180,7 +204,7 @@ def evaluation_of(logits: np.ndarray, outcomes: np.ndarray) -> Evaluation:
     out = Measures(**released(measures(logits, outcomes), *counts))
     record = parse_record(
         body(positives=size_band(counts[0]), negatives=size_band(counts[1]),
-             federated=out.model_dump(), alone=NOTHING, majority=None)
+             federated=out.model_dump(), calibrated=NOTHING, alone=NOTHING, majority=None)
     )  # fmt: skip
     assert isinstance(record, Evaluation)
     return record
@@ -224,3 +248,13 @@ def test_intervals_of_an_evaluation() -> None:
     # Wilson at .93 and .95 of 70 patients.
     assert accuracy.low == pytest.approx(share_interval(0.93, 70)[0])
     assert accuracy.high == pytest.approx(share_interval(0.95, 70)[1])
+
+
+def test_a_gain_is_read_with_the_hospitals_own_interval() -> None:
+    record, without = parse_record(body(gain=GAIN)), parse_record(body())
+    assert isinstance(record, Evaluation)
+    assert isinstance(without, Evaluation)
+    found = gain_of(record)
+    assert found is not None
+    assert (found.value, found.low, found.high) == (0.1, -0.1, 0.3)
+    assert gain_of(without) is None
