@@ -75,7 +75,7 @@ def lines(exact: Mapping[str, Any], fewest: int, released: Evaluation | None) ->
         for name in ("positives", "negatives")
     ]
     rows = [
-        f"Test patients: {sizes[0]} with the outcome, {sizes[1]} without. Exact, for this house:",
+        f"Test patients: {sizes[0]} with the outcome, {sizes[1]} without. Exactly:",
         "",
         *_table({m: _exact_cells(seen, m) for m in _MEASURES}),
         "",

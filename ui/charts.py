@@ -11,14 +11,16 @@ from typing import Any, Literal
 import altair as alt
 import pandas as pd
 
+from ui import words
 from ui.figures import LEARNER, OTHER, REJECTED
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 DASHES = ((1, 0), (6, 3), (2, 2))
 MODELS = {
-    "federated": (PALETTE[0], "circle"),
-    "alone": (PALETTE[1], "diamond"),
-    "majority": (PALETTE[3], "square"),
+    words.MODELS["federated"]: (PALETTE[0], "circle"),
+    words.MODELS["calibrated"]: (PALETTE[2], "triangle-up"),
+    words.MODELS["alone"]: (PALETTE[1], "diamond"),
+    words.MODELS["majority"]: (PALETTE[3], "square"),
 }
 MOST_MARKED_ROUNDS = 60
 HEIGHT = 300
@@ -97,6 +99,33 @@ def estimate_chart(estimates: pd.DataFrame, title: str) -> alt.LayerChart:
     height = 120 + 20 * len(models) * len(hospitals)
     description = f"{title} on each hospital's test patients, by model"
     return alt.LayerChart(layer=[lines, points], height=height, description=description)
+
+
+def gain_chart(gains: pd.DataFrame) -> alt.LayerChart:
+    """Each hospital's gain with its interval, beside the line of no difference."""
+    hospitals = sorted(set(gains["hospital"]))
+    tooltip = [
+        alt.Tooltip("hospital:N", title="Hospital"),
+        alt.Tooltip("says:N", title="Federated model"),
+        alt.Tooltip("value:Q", title="Cases of 100", format="+d"),
+        alt.Tooltip("low:Q", title="From", format="+d"),
+        alt.Tooltip("high:Q", title="To", format="+d"),
+    ]
+    y = alt.Y("hospital:N", title=None, sort=hospitals, axis=alt.Axis(labelLimit=120))
+    axis = alt.Axis(values=list(range(-100, 101, 25)), format="+d", labelOverlap=True)
+    title = "More of 100 cases found, with 95 % interval"
+    x = alt.X("low:Q", title=title, axis=axis).scale(domain=[-100, 100])
+    base = alt.Chart(gains).encode(y=y, color=alt.value(PALETTE[0]), tooltip=tooltip)
+    none = alt.Chart(pd.DataFrame({"at": [0]})).mark_rule(strokeDash=[4, 4], color="gray")
+    return alt.LayerChart(
+        layer=[
+            none.encode(x="at:Q"),
+            base.mark_rule(strokeWidth=2.5).encode(x=x, x2="high:Q"),
+            base.mark_point(size=90, filled=True, opacity=1).encode(x="value:Q"),
+        ],
+        height=80 + 32 * len(hospitals),
+        description="Cases of 100 that the federated model finds more than each hospital's own",
+    )
 
 
 def shapley_chart(proofs: pd.DataFrame, hospitals: Sequence[str]) -> alt.LayerChart:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ui.words import ABSENCE_REMEDY, ACCEPTED, absence, proof_outcome, proof_remedy
+from ui.words import ABSENCE_REMEDY, ACCEPTED, MODELS, absence, gain, proof_outcome, proof_remedy
 
 Json = dict[str, Any]
 BASIS_POINTS = 10_000
@@ -148,7 +148,7 @@ def estimate_rows(evaluations: Sequence[Json], measure: str) -> pd.DataFrame:
     rows = [
         {
             "hospital": evaluation["institution"],
-            "model": estimate["model"],
+            "model": MODELS[estimate["model"]],
             "value": estimate["value"],
             "low": estimate["low"] if estimate["low"] is not None else estimate["value"],
             "high": estimate["high"] if estimate["high"] is not None else estimate["value"],
@@ -158,6 +158,17 @@ def estimate_rows(evaluations: Sequence[Json], measure: str) -> pd.DataFrame:
         if estimate["measure"] in named and estimate["value"] is not None
     ]
     return pd.DataFrame(rows, columns=["hospital", "model", "value", "low", "high"])
+
+
+def gain_rows(evaluations: Sequence[Json]) -> pd.DataFrame:
+    """One row for each hospital that let its gain out, in cases of 100."""
+    rows = [
+        {"hospital": evaluation["institution"], "says": gain(evaluation)}
+        | {name: round(100 * evaluation["gain"][name]) for name in ("value", "low", "high")}
+        for evaluation in evaluations
+        if evaluation["gain"] is not None
+    ]
+    return pd.DataFrame(rows, columns=["hospital", "says", "value", "low", "high"])
 
 
 def auroc(basis_points: int | None) -> float | None:

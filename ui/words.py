@@ -1,6 +1,8 @@
 """What the ledger's codes and numbers mean, in words. No page claims more than these say."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 ACCEPTED = "Accepted"
 
@@ -135,6 +137,19 @@ NO_MODEL = (
 )
 NO_ACCESS_LOG = "Who asked the API for what is shown to admins and auditors only."
 
+MODELS = {
+    "federated": "federated",
+    "calibrated": "federated, own calibration",
+    "alone": "its own alone",
+    "majority": "majority",
+}
+GAIN = (
+    "Of 100 cases, how many more the federated model finds on the hospital's test patients than "
+    "the hospital's own model alone, where both raise the same false alarms: those that its own "
+    "raises at probability one half. The hospital computed it, interval (95 %) included, and let "
+    "out both rounded: the value to the nearest step, the interval outward."
+)
+
 STATES = {
     "submitted": "The contract is on the ledger; its first round has not begun.",
     "running": "Rounds are under way.",
@@ -145,6 +160,20 @@ STATES = {
     "finished": "All rounds are done and the model is released.",
     "stopped": "It was ended before its last round; the newest model is released.",
 }
+
+
+def gain(evaluation: Mapping[str, Any]) -> str:
+    """What a hospital gains by the released model, as its release gate let it out."""
+    found = evaluation["gain"]
+    if found is None:
+        if evaluation["noised"]:
+            return "n/a: its results leave with noise"
+        few = min(evaluation["positives"], evaluation["negatives"]) == 0
+        return "n/a: too few patients" if few else "n/a: its own model alarms for everybody"
+    value, low, high = (round(100 * found[name]) for name in ("value", "low", "high"))
+    if low <= 0 <= high:
+        return "no difference can be told from this number of patients"
+    return f"finds about {abs(value)} {'more' if low > 0 else 'fewer'} of 100 cases"
 
 
 def proof_outcome(code: str) -> str:

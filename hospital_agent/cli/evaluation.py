@@ -108,7 +108,8 @@ def gain(
             "released": None if evaluation is None else evaluation.body(),
         })  # fmt: skip
         return
-    print(textwrap.fill(sentence, 80))
+    together = sentence.replace("95 %", "95\u00a0%")  # never at a line's end
+    print(textwrap.fill(together, 80).replace("\u00a0", " "))
     print()
     print("\n".join(gain_report.lines(exact, fewest, evaluation)))
     print(f"\n{job}: {state}")

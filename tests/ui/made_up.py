@@ -72,17 +72,17 @@ def place(height: int) -> Json:
     return {"height": height, "time": 1_700_000_000 + height}
 
 
-def evaluation(hospital: str, value: float | None) -> Json:
+def evaluation(hospital: str, value: float | None, gain: Json | None = None) -> Json:
     estimates = [
         {"model": model, "measure": measure, "value": value, "low": low, "high": low and 0.99}
-        for model in ("federated", "alone")
+        for model in ("federated", "calibrated", "alone")
         for measure, low in (("auroc", 0.7), ("accuracy", 0.8), ("calibration", None))
     ]
     majority = {"model": "majority", "measure": "majority", "value": 0.62, "low": 0.4, "high": 0.8}
     return {
         "index": 28, "height": 4, "time": 1_700_000_000, "job": "job-1", "institution": hospital,
-        "model": MODEL, "noised": False, "positives": 10, "negatives": 0,
-        "estimates": [*estimates, majority],
+        "model": MODEL, "noised": False, "positives": 10, "negatives": 20 if gain else 0,
+        "estimates": [*estimates, majority], "gain": gain,
     }  # fmt: skip
 
 
@@ -154,7 +154,8 @@ class MadeUp:
                 return {"institution": name, "height": 4, "hash": "b" * 64, "credits": 233,
                         "lines": [line] if self.results else []}  # fmt: skip
             case ["evaluations"]:
-                return [evaluation("north", 0.92), evaluation("south", None)]
+                gain = {"value": 0.2, "low": 0.1, "high": 0.4}
+                return [evaluation("north", 0.92, gain), evaluation("south", None)]
             case ["privacy"]:
                 spent = {"job": "job-1", "agreed": "1", "epsilon": "0.3"}
                 return [

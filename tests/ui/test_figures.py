@@ -3,7 +3,7 @@
 import pytest
 from made_up import HOSPITALS, evaluation, job, outcome, result, results
 
-from ui import charts, figures
+from ui import charts, figures, words
 from ui.views.contributors import statement_csv
 from ui.words import ago, left
 
@@ -64,12 +64,38 @@ def test_what_a_hospital_does_not_release_is_on_no_chart() -> None:
     found = [evaluation("north", 0.92), evaluation("south", None)]
     rows = figures.estimate_rows(found, "auroc")
     assert set(rows["hospital"]) == {"north"}
-    assert list(figures.estimate_rows(found, "calibration")["low"]) == [0.92, 0.92]
+    assert list(figures.estimate_rows(found, "calibration")["low"]) == [0.92, 0.92, 0.92]
     assert set(figures.estimate_rows(found, "accuracy")["model"]) == {
-        "federated", "alone", "majority",
+        "federated", "federated, own calibration", "its own alone", "majority",
     }  # fmt: skip
     chart = charts.estimate_chart(rows, "AUROC").to_dict()
     assert all("tooltip" in layer["encoding"] for layer in chart["layer"])
+
+
+@pytest.mark.parametrize(
+    ("gain", "says"),
+    [
+        ((0.2, 0.1, 0.4), "finds about 20 more of 100 cases"),
+        ((-0.2, -0.3, -0.1), "finds about 20 fewer of 100 cases"),
+        ((0.2, 0.0, 0.4), "no difference can be told from this number of patients"),
+        ((0.0, -0.2, 0.2), "no difference can be told from this number of patients"),
+    ],
+)
+def test_a_gain_in_words(gain: tuple[float, float, float], says: str) -> None:
+    one = evaluation("north", 0.9, dict(zip(("value", "low", "high"), gain, strict=True)))
+    assert words.gain(one) == says
+    rows = figures.gain_rows([one, evaluation("south", 0.9)])
+    assert list(rows["hospital"]) == ["north"]
+    assert list(rows["value"]) == [round(100 * gain[0])]
+    chart = charts.gain_chart(rows).to_dict()
+    assert chart["layer"][1]["encoding"]["x"]["scale"]["domain"] == [-100, 100]
+
+
+def test_why_there_is_no_gain_in_words() -> None:
+    few = evaluation("north", 0.9)
+    assert words.gain(few) == "n/a: too few patients"
+    assert words.gain(few | {"negatives": 5}) == "n/a: its own model alarms for everybody"
+    assert "noise" in words.gain(few | {"noised": True})
 
 
 @pytest.mark.parametrize("count", [1, 4, 12])

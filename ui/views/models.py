@@ -4,12 +4,12 @@ import streamlit as st
 
 from ui.api_client import ApiError, Json
 from ui.attempts import opened
-from ui.charts import estimate_chart, score_chart
-from ui.figures import estimate_rows, proof_rows
+from ui.charts import estimate_chart, gain_chart, score_chart
+from ui.figures import estimate_rows, gain_rows, proof_rows
 from ui.markup import Cell, Html, Tone, chip, download, facts, mono, notice, put, small, table
 from ui.reader import Reader
 from ui.views.job_choice import choose_job, shown_rounds
-from ui.words import MODELS_FOR, NO_MODEL, NOT_YET, when
+from ui.words import GAIN, MODELS, MODELS_FOR, NO_MODEL, NOT_YET, gain, when
 
 _MEASURES = {
     "auroc": ("AUROC", "How well the model ranks: .5 is chance, 1 is perfect."),
@@ -35,7 +35,9 @@ def show() -> None:
         return
     _scores(reader, job)
     _released(reader, job)
-    _tests(reader, job)
+    found = reader.evaluations(job["job"])
+    _gains(found)
+    _tests(job, found)
 
 
 def _scores(reader: Reader, job: Json) -> None:
@@ -103,9 +105,32 @@ def _released(reader: Reader, job: Json) -> None:
             put(notice("No card:", f"{error.what}. {error.resolve}."))
 
 
-def _tests(reader: Reader, job: Json) -> None:
+def _gains(found: list[Json]) -> None:
+    if not found:
+        return
+    st.header("What each hospital gains")
+    rows = gain_rows(found)
+    if not rows.empty:
+        st.altair_chart(gain_chart(rows), width="stretch")
+    put(
+        table(
+            "What each hospital gains",
+            ("Hospital", "On its patients the federated model", "Of 100 cases (95 % interval)"),
+            [(one["institution"], gain(one), _cases(one["gain"])) for one in found],
+        ),
+        small(GAIN),
+    )
+
+
+def _cases(found: Json | None) -> Cell:
+    if found is None:
+        return chip("not released", Tone.QUIET, "visibility_off")
+    value, low, high = (round(100 * found[name]) for name in ("value", "low", "high"))
+    return f"{value:+d} ({low:+d} to {high:+d})"
+
+
+def _tests(job: Json, found: list[Json]) -> None:
     st.header("On each hospital's test patients")
-    found = reader.evaluations(job["job"])
     if not found:
         put(
             notice(
@@ -140,7 +165,9 @@ def _tests(reader: Reader, job: Json) -> None:
             "Numbers are rounded to bands by each hospital's release gate, and hospitals say only "
             "in which band their numbers of test patients lie. Intervals (95 %) are derived from "
             "that and hold for any number in the band. Nobody else can check a hospital's own "
-            "numbers; that they passed the gate everybody can."
+            "numbers; that they passed the gate everybody can. Own calibration: the hospital's own "
+            "slope and intercept on top of the model's logit, from patients that are not its test "
+            "patients; they do not leave. It ranks patients as the model does."
         ),
         facts(
             {
@@ -159,10 +186,11 @@ def _table(found: list[Json], measure: str) -> Html:
                 return _estimate(estimate)
         return None
 
-    models = ["federated", "alone", *(["majority"] if measure == "accuracy" else [])]
+    models = [m for m in MODELS if m != "majority" or measure == "accuracy"]
+    names = [f"{MODELS[m][0].upper()}{MODELS[m][1:]}" for m in models]
     return table(
         "Test results by hospital",
-        ("Hospital", "Test patients with, without", *(m.capitalize() for m in models)),
+        ("Hospital", "Test patients with, without", *names),
         [
             (
                 one["institution"],
@@ -185,4 +213,4 @@ def _estimate(estimate: Json) -> Cell:
 
 
 def _size(edge: int) -> str:
-    return f"{edge} or more" if edge else "fewer than 5"
+    return f"{edge} or more" if edge else "too few to say"
