@@ -18,9 +18,12 @@ The 95 % interval reaches over two:
   correlation, for as many patients as the smaller class has. It is not empty where all patients
   agree, and not narrow where few patients set the thresholds; the bootstrap's is.
 
-Over 250 simulations each of 70 settings (5 to 200 patients of a class, false alarms .05 to .3) it
-held the true difference in COVERAGE_WORST to COVERAGE_BEST of them; Newcombe's alone at the
-thresholds found in as few as .52, the bootstrap's in as few as .43. `tests/rounds/test_gain.py` repeats some.
+In simulations of 70 settings (250 each; 5 to 200 patients of a class, false alarms .05 to .3) it
+held the true difference in .90 to 1.00 of them, half of the settings above .97; it is lowest where
+one or two false alarms are to be expected. Newcombe's for all cases held it in as few as .52, the
+bootstrap's in .57. `tests/rounds/test_gain.py` repeats some. The value itself leans towards the own
+model where there are few thresholds to choose from: by .02 with 20 patients of each class, by up to
+.14 with 5.
 
 AUROCs are compared by both models' intervals and DeLong's correlation (1988), joined likewise (Zou
 and Donner 2008).
@@ -136,7 +139,8 @@ def _found(sick: Floats, well: Floats, alarms: NDArray[np.int_]) -> Floats:
     before, through = (well > last).sum(axis=1), (well >= last).sum(axis=1)
     part = (alarms - before) / np.maximum(through - before, 1)
     tied = np.where(sick == last, part[:, None], upper)
-    return np.where(last == following, tied, 0.5 * upper + 0.5 * lower)
+    found: Floats = np.where(last == following, tied, 0.5 * upper + 0.5 * lower)
+    return found
 
 
 def _resampled(sick: Floats, well: Floats) -> Floats:

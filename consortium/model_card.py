@@ -10,7 +10,15 @@ from typing import Final
 
 from consortium import tasks
 from consortium.lineage import Lineage
-from consortium.rounds.evaluation import ALONE, FEDERATED, MAJORITY, Estimate, intervals
+from consortium.rounds.evaluation import (
+    ALONE,
+    CALIBRATED,
+    FEDERATED,
+    MAJORITY,
+    Estimate,
+    gain_of,
+    intervals,
+)
 from consortium.standing import JobStanding
 from consortium.tasks.errors import TaskError
 from consortium.tasks.schema import Feature
@@ -204,7 +212,33 @@ def _quality(evaluations: Sequence[Evaluation]) -> list[str]:
             _estimate(found[MAJORITY]["majority"]),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, *_gains(evaluations)]
+
+
+def _gains(evaluations: Sequence[Evaluation]) -> list[str]:
+    lines = [
+        "",
+        "What each hospital gains: cases of 100 that the model finds more than the hospital's own "
+        "model alone, at the false alarms of that (95 % interval); and the model with the "
+        "hospital's own calibration, which does not leave it.",
+        "",
+        "| hospital | more of 100 cases | own calibration: accuracy | calibration error |",
+        f"|{'---|' * 4}",
+    ]
+    for evaluation in evaluations:
+        calibrated = intervals(evaluation)[CALIBRATED]
+        cells = (
+            evaluation.author, _cases(gain_of(evaluation)),
+            *(_estimate(calibrated[measure]) for measure in ("accuracy", "calibration")),
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _cases(gain: Estimate | None) -> str:
+    if gain is None or gain.low is None or gain.high is None:
+        return "n/a"
+    return f"{100 * gain.value:.0f} ({100 * gain.low:.0f} to {100 * gain.high:.0f})"
 
 
 def _sizes(evaluation: Evaluation) -> str:

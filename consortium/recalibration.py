@@ -8,7 +8,7 @@ outcome only does not run away. The slope stays positive: who ranks above whom, 
 AUROC and what `consortium.gain` compares, is the released model's own.
 
 Both deviations were chosen on validation and training patients of heart disease's four hospitals
-(`docs/data.md` has the figures). A head with more parameters did not help there.
+(`docs/operate.md` has the figures). A head with more parameters did not help there.
 """
 
 from dataclasses import dataclass

@@ -2,7 +2,7 @@
 
 Beside it stand the hospital's own model alone, and the released one with the hospital's own
 calibration: fitted on its training and validation patients, never on those that it is tested on.
-Validation patients alone would do too, and calibrate worse: there are a quarter as many. That the
+Validation patients alone would do too, and calibrate worse: there are a fifth as many. That the
 released model has learned from the training patients biases the fit little, for each job's noise
 bounds what it knows of any one of them.
 

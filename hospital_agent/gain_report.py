@@ -105,8 +105,7 @@ def lines(exact: Mapping[str, Any], fewest: int, released: Evaluation | None) ->
     let_out = gain_of(released)
     said = "nothing"
     if let_out is not None and let_out.low is not None and let_out.high is not None:
-        values = (let_out.value, let_out.low, let_out.high)
-        said = "{:+.0f} ({:+.0f} to {:+.0f})".format(*(100 * value for value in values))
+        said = f"{_signed(let_out.value)} ({_signed(let_out.low)} to {_signed(let_out.high)})"
     models = models_of(released)
     return [
         *rows,
@@ -132,6 +131,10 @@ def _number(cases: int) -> str:
     return f"{abs(cases)} {'fewer' if cases < 0 else 'more'}" if cases else "0"
 
 
+def _signed(share: float) -> str:
+    return f"{round(100 * share):+d}" if share else "0"
+
+
 def _why_not(exact: Mapping[str, Any], fewest: int) -> str:
     counts = _counted(exact, fewest)
     few = [name for name, count in zip(("with", "without"), counts, strict=True) if not count]
@@ -140,19 +143,19 @@ def _why_not(exact: Mapping[str, Any], fewest: int) -> str:
             f"there are fewer than {fewest} test patients {' and '.join(few)} the outcome, and "
             "nothing is said of so few"
         )
-    return "your own model raises the alarm for every test patient without the outcome"
+    return (
+        "your own model raises the alarm for every test patient without the outcome, so that no "
+        "model could raise as many and find more; compare AUROC and specificity"
+    )
 
 
 def _table(rows: Mapping[str, list[str]]) -> list[str]:
-    heads = [
-        ("", "", "federated, with"),
-        ("alone", "federated", "own calibration"),
-    ]
-    shown = [("", *head) for head in heads]
-    shown += [(_MEASURES[name], *cells) for name, cells in rows.items()]
+    heads = ["", "", "federated, with"], ["alone", "federated", "own calibration"]
+    named = [("", head) for head in heads]
+    named += [(_MEASURES[name], cells) for name, cells in rows.items()]
     return [
         f"{name:<{_NAME}}{''.join(f'{cell:>{_CELL}}' for cell in cells)}".rstrip()
-        for name, *cells in shown
+        for name, cells in named
     ]
 
 

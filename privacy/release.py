@@ -118,14 +118,12 @@ def released_gain(
     wide = gain_width(*sizes)
     return (
         band(value * 10_000, wide),
-        math.floor(low * 10_000 / wide) * wide,
-        math.ceil(high * 10_000 / wide) * wide,
+        math.floor(round(low * 10_000 / wide, 9)) * wide,  # .3 is no more than .3, be it computed
+        math.ceil(round(high * 10_000 / wide, 9)) * wide,
     )
 
 
-def broken_gain_rule(
-    value: int, low: int, high: int, positives: int, negatives: int
-) -> str | None:
+def broken_gain_rule(value: int, low: int, high: int, positives: int, negatives: int) -> str | None:
     """The first rule that a gain said to come from this gate breaks, or None.
 
     ``positives`` and ``negatives`` are lower edges.

@@ -112,8 +112,9 @@ def gain_chart(gains: pd.DataFrame) -> alt.LayerChart:
         alt.Tooltip("high:Q", title="To", format="+d"),
     ]
     y = alt.Y("hospital:N", title=None, sort=hospitals, axis=alt.Axis(labelLimit=120))
-    axis = alt.Axis(values=list(range(-100, 101, 25)), format="+d", labelOverlap=True)
-    title = "More of 100 cases found, with 95 % interval"
+    signed = "datum.value > 0 ? '+' + datum.label : datum.label"
+    axis = alt.Axis(values=list(range(-100, 101, 25)), labelExpr=signed, labelOverlap=True)
+    title = "Cases found of 100: fewer (−) or more (+), with 95 % interval"
     x = alt.X("low:Q", title=title, axis=axis).scale(domain=[-100, 100])
     base = alt.Chart(gains).encode(y=y, color=alt.value(PALETTE[0]), tooltip=tooltip)
     none = alt.Chart(pd.DataFrame({"at": [0]})).mark_rule(strokeDash=[4, 4], color="gray")

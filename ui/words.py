@@ -173,7 +173,8 @@ def gain(evaluation: Mapping[str, Any]) -> str:
     value, low, high = (round(100 * found[name]) for name in ("value", "low", "high"))
     if low <= 0 <= high:
         return "no difference can be told from this number of patients"
-    return f"finds about {abs(value)} {'more' if low > 0 else 'fewer'} of 100 cases"
+    finds = f"finds about {abs(value)} {'more' if low > 0 else 'fewer'} of 100 cases"
+    return f"the federated model {finds} at the same false alarms"
 
 
 def proof_outcome(code: str) -> str:

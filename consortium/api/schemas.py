@@ -427,9 +427,7 @@ class Estimate(Form):
 
     model: Annotated[
         str,
-        Field(
-            description="federated, calibrated, alone or majority", examples=["federated"]
-        ),
+        Field(description="federated, calibrated, alone or majority", examples=["federated"]),
     ]
     measure: Annotated[str, Field(examples=["auroc"])]
     value: float | None

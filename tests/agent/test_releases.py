@@ -19,7 +19,7 @@ from consortium.weights import to_torch
 from hospital_agent.cohort import PARTS, Cohort
 from hospital_agent.decisions import Decisions
 from hospital_agent.errors import ApiUnreachable, OwnRecordChanged, ReleasesUsedUp, StateFailed
-from hospital_agent.evaluation import Evaluations
+from hospital_agent.evaluation import Evaluations, own_calibration
 from hospital_agent.folder import HospitalFolder
 from hospital_agent.policy import change_policy
 from hospital_agent.releases import Releases
@@ -242,7 +242,8 @@ def test_of_few_patients_leaves_what_the_rules_allow(four: Consortium) -> None:
     assert isinstance(one.record, Evaluation)
     assert isinstance(two.record, Evaluation)
     assert (one.record.positives, one.record.majority) == (0, None)
-    for form in (one.record.federated, one.record.alone):
+    assert one.record.gain is None
+    for form in (one.record.federated, one.record.calibrated, one.record.alone):
         assert (form.auroc, form.sensitivity, form.specificity) == (None, None, None)
         assert form.accuracy is not None
         assert form.calibration is not None
@@ -250,6 +251,79 @@ def test_of_few_patients_leaves_what_the_rules_allow(four: Consortium) -> None:
     assert (two.record.positives, two.record.negatives) == (0, 0)
     assert set(numbers) == {None}
     four.add([one, two])
+
+
+def test_a_policy_that_asks_for_more_patients_lets_nothing_out_about_fewer(
+    four: Consortium,
+) -> None:
+    home = four.folders[FOUR].path  # of its test patients 6 have the outcome, 11 have not
+    ok("hospital-agent", "policy", "set", "--fewest-of-a-class", "7", "--home", home)
+    [entry] = handed_in(four, FOUR)
+    record = entry.record
+    assert isinstance(record, Evaluation)
+    assert (record.positives, record.negatives, record.gain) == (0, 10, None)
+    for form in (record.federated, record.calibrated, record.alone):
+        assert (form.auroc, form.sensitivity, form.specificity) == (None, None, None)
+        assert form.accuracy is not None
+    four.add([entry])
+    said = ok("hospital-agent", "evaluation", "gain", "job-1", "--home", home).out
+    assert "fewer than 7 test patients with the outcome" in said.replace("\n", " ")
+    shown = json.loads(ok("hospital-agent", "evaluation", "show", "job-1", "--home", home,
+                          "--format", "json").out)  # fmt: skip
+    exact = shown["exact"]
+    assert (exact["positives"], exact["negatives"], exact["gain"]) == (None, 11, None)
+    assert exact["federated"]["auroc"] is exact["majority"] is None
+
+
+def test_what_is_kept_about_fewer_than_the_policy_asks_for_meanwhile_stays(
+    four: Consortium,
+) -> None:
+    evaluations(four, FOUR, Desk(away=True)).step()
+    change_policy(four.folders[FOUR], {"fewest_of_a_class": 7})
+    assert handed_in(four, FOUR) == []
+    assert memory(four, FOUR).refused() == {"job-1": "ReleaseRefused"}
+    change_policy(four.folders[FOUR], {"fewest_of_a_class": 6})
+    assert len(handed_in(four, FOUR)) == 1
+
+
+def test_own_calibration_is_fitted_without_test_patients(four: Consortium) -> None:
+    model, cohort = released(four), Cohort.open(four.folders[ONE], TASK)
+    before = own_calibration(cohort, four.job, model)
+    (cohort.folder / "test.csv").unlink()
+    assert own_calibration(cohort, four.job, model) == before
+    assert before.slope > 0
+    frame = cohort.frame("train")
+    frame[tasks.get(TASK).label] = 1
+    frame.to_csv(cohort.folder / "train.csv", index=False)
+    assert own_calibration(cohort, four.job, model).intercept > before.intercept + 0.5
+
+
+def test_people_here_see_what_they_gain_exactly_and_what_left(four: Consortium) -> None:
+    home, command = four.folders[ONE].path, ("hospital-agent", "evaluation", "gain", "job-1")
+    # Where nothing may leave, it is computed for people here, and nothing is kept.
+    change_policy(four.folders[ONE], {"evaluations": "none"})
+    alone = ok(*command, "--home", home).out
+    assert "Nothing of it was let out." in alone
+    assert memory(four).of("job-1") is None
+    change_policy(four.folders[ONE], {"evaluations": "banded"})
+    [entry] = handed_in(four)
+    record = entry.record
+    assert isinstance(record, Evaluation)
+    said = ok(*command, "--home", home).out
+    assert max(map(len, said.splitlines())) <= 80
+    assert said.splitlines()[:4] == alone.splitlines()[:4]
+    assert "federated, with\n" in said
+    assert "own calibration" in said
+    assert "Let out, in bands; cases found more of 100:" in said
+    shown = json.loads(ok(*command, "--home", home, "--format", "json").out)
+    assert " ".join(said.split()).startswith(shown["sentence"])
+    more, out = shown["exact"]["gain"]["more"], shown["released"]["gain"]
+    assert record.gain is not None
+    assert out == record.gain.model_dump()
+    assert out["low"] <= more["low"] * 10_000 <= more["high"] * 10_000 <= out["high"]
+    assert "calibration" not in shown["released"]
+    unknown = call("hospital-agent", "evaluation", "gain", "job-9", "--home", home)
+    assert "error[JobUnknown]" in unknown.err
 
 
 def test_the_agents_loop_outlives_what_fails_and_ends_when_it_is_stopped(

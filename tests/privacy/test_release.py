@@ -4,8 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.records import Evaluation, Measures
-from privacy.release import BANDS, band, broken_rule, may_leave, released, size_band, width
+from ledger.records import Evaluation, Gain, Measures
+from privacy.release import (
+    BANDS,
+    band,
+    broken_gain_rule,
+    broken_rule,
+    gain_width,
+    may_leave,
+    released,
+    released_gain,
+    size_band,
+    width,
+)
 
 FRACTION = st.floats(0, 1)
 MEASURES = st.fixed_dictionaries(dict.fromkeys(BANDS, st.none() | FRACTION))
@@ -73,9 +84,54 @@ def test_the_size_bands(patients: int, edge: int) -> None:
     assert size_band(patients) == edge
 
 
+@given(st.tuples(*[st.floats(-1, 1)] * 3).map(sorted), FEW_OR_MANY, FEW_OR_MANY)
+def test_a_gain_leaves_on_its_band_with_an_interval_that_holds_the_exact_one(
+    exact: list[float], positives: int, negatives: int
+) -> None:
+    low, value, high = exact
+    sizes = size_band(positives), size_band(negatives)
+    out = released_gain(value, low, high, positives, negatives)
+    assert (out is None) == (min(positives, negatives) < 5)
+    if out is None:
+        assert broken_gain_rule(0, 0, 0, *sizes) is not None
+        return
+    wide = gain_width(*sizes)
+    assert abs(out[0] - value * 10_000) <= wide / 2 + 1e-6
+    assert low * 10_000 - wide <= out[1] <= low * 10_000 + 1e-4
+    assert high * 10_000 - 1e-4 <= out[2] <= high * 10_000 + wide
+    assert broken_gain_rule(*out, *sizes) is None
+    assert broken_gain_rule(out[0] + 1, out[1], out[2], *sizes) is not None
+
+
+@pytest.mark.parametrize(
+    ("positives", "negatives", "wide"),
+    [(5, 1000, 5000), (1000, 5, 5000), (10, 20, 2000), (20, 20, 1000), (50, 50, 500),
+     (10**6, 10**6, 500)],
+)  # fmt: skip
+def test_a_gains_band_holds_two_patients_of_the_smaller_class(
+    positives: int, negatives: int, wide: int
+) -> None:
+    assert gain_width(positives, negatives) == wide
+
+
+@pytest.mark.parametrize(
+    ("gain", "rule"),
+    [((0, 0, 10_500), "its interval"), ((1000, 2000, 3000), "its interval"), ((1, 0, 2), "band")],
+)
+def test_a_gain_that_is_no_gain_is_seen(gain: tuple[int, int, int], rule: str) -> None:
+    assert rule in str(broken_gain_rule(*gain, 50, 50))
+
+
 def test_a_size_off_its_band_is_seen() -> None:
     for sizes in ((6, 5), (5, 11), (1, 0)):
         assert "size band" in str(broken_rule({}, *sizes))
+
+
+def test_the_records_form_has_the_gains_narrowest_band() -> None:
+    wide = gain_width(10**6, 10**6)
+    assert Gain(value=wide, low=-wide, high=10_000).value == wide
+    with pytest.raises(ValueError, match="multiple of"):
+        Gain(value=wide // 2, low=0, high=wide)
 
 
 def test_the_records_form_has_the_gates_bands() -> None:

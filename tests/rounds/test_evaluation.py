@@ -87,7 +87,8 @@ CHEATS: dict[str, tuple[Callable[[View], list[Entry]], str]] = {
     "twice, and another one": (lambda view: [entry(), entry(majority=6200)], "before"),
     "auroc of few": (lambda view: [entry(negatives=0)], "federated, auroc is given for too few"),
     "majority of few": (
-        lambda view: [entry(negatives=0, federated=NOTHING, calibrated=NOTHING, alone=NOTHING)], "majority is given",
+        lambda view: [entry(negatives=0, federated=NOTHING, calibrated=NOTHING, alone=NOTHING)],
+        "majority is given",
     ),
     "accuracy of few": (
         lambda view: [

@@ -1,4 +1,4 @@
-"""What a hospital gains: known answers, and an interval that holds the truth as often as it says."""
+"""What a hospital gains: known answers, and an interval that holds the truth often enough."""
 
 import math
 from collections.abc import Callable

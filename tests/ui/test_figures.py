@@ -75,8 +75,14 @@ def test_what_a_hospital_does_not_release_is_on_no_chart() -> None:
 @pytest.mark.parametrize(
     ("gain", "says"),
     [
-        ((0.2, 0.1, 0.4), "finds about 20 more of 100 cases"),
-        ((-0.2, -0.3, -0.1), "finds about 20 fewer of 100 cases"),
+        (
+            (0.2, 0.1, 0.4),
+            "the federated model finds about 20 more of 100 cases at the same false alarms",
+        ),
+        (
+            (-0.2, -0.3, -0.1),
+            "the federated model finds about 20 fewer of 100 cases at the same false alarms",
+        ),
         ((0.2, 0.0, 0.4), "no difference can be told from this number of patients"),
         ((0.0, -0.2, 0.2), "no difference can be told from this number of patients"),
     ],

@@ -51,6 +51,14 @@ def said(app: AppTest) -> str:
     return unescape(" ".join(re.sub(r"<[^>]+>", " ", text(app)).split()))
 
 
+def test_what_each_hospital_gains_stands_in_words(serve: Serve) -> None:
+    serve(MadeUp())
+    shown = said(page("models"))
+    assert "the federated model finds about 20 more of 100 cases at the same false alarms" in shown
+    assert "+20 (+10 to +40)" in shown
+    assert "n/a: too few patients" in shown
+
+
 LIVE = {
     "running": {"phase": "train",
                 "institutions": dict(zip(HOSPITALS, ("asked", "answered", "late"), strict=True))},

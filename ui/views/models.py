@@ -115,7 +115,7 @@ def _gains(found: list[Json]) -> None:
     put(
         table(
             "What each hospital gains",
-            ("Hospital", "On its patients the federated model", "Of 100 cases (95 % interval)"),
+            ("Hospital", "On its test patients", "Of 100 cases (95 % interval)"),
             [(one["institution"], gain(one), _cases(one["gain"])) for one in found],
         ),
         small(GAIN),
@@ -125,8 +125,11 @@ def _gains(found: list[Json]) -> None:
 def _cases(found: Json | None) -> Cell:
     if found is None:
         return chip("not released", Tone.QUIET, "visibility_off")
-    value, low, high = (round(100 * found[name]) for name in ("value", "low", "high"))
-    return f"{value:+d} ({low:+d} to {high:+d})"
+    value, low, high = (
+        f"{cases:+d}" if (cases := round(100 * found[name])) else "0"
+        for name in ("value", "low", "high")
+    )
+    return f"{value} ({low} to {high})"
 
 
 def _tests(job: Json, found: list[Json]) -> None:
