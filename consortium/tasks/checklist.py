@@ -103,7 +103,7 @@ def _model(task: Task, data_dir: Path | None) -> Item:
 
 
 def _mapping(task: Task, data_dir: Path | None) -> Item:
-    from sml.mapping import groups_for
+    from sml.model_groups import groups_for
 
     groups = groups_for(task.model(0))
     if not all(group.exact for group in groups):
