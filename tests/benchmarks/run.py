@@ -10,7 +10,10 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-AREAS = ("api", "checks", "lab", "large", "ledger", "models", "pole", "portal", "privacy", "round")
+AREAS = (
+    "api", "checks", "demo", "lab", "large", "learning", "ledger", "models", "pole", "portal",
+    "privacy", "round",
+)  # fmt: skip
 OUT = Path(__file__).parents[2] / "build" / "bench.json"
 
 
