@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from consortium import baselines, tasks
+from consortium.tasks.errors import DataMissing
 from consortium.tasks.heart_disease import FLAMBY_TEST_SHARE
 from consortium.tasks.task import Site, Split, Task, draw
 from privacy.contract import PrivacyTerms
@@ -64,7 +65,10 @@ Divide = Callable[[Site, int], Split]
 def measure() -> dict[str, Figure]:
     """Runs everything, writes `FIGURES`, the report and the picture."""
     if not HEART.is_dir():
-        raise FileNotFoundError(f"no heart data in {HEART}: set MEDPOLE_HEART_DATA")
+        raise DataMissing(
+            "the heart data is not there",
+            "run `consortium data fetch heart-disease`, and set MEDPOLE_HEART_DATA to its folder",
+        )
     begun = time.monotonic()
     data = {
         "flamby": _flamby(), "heart": _heart(), "resplits": _resplits(), "breast": _breast(),
@@ -237,29 +241,16 @@ def _over_splits(
 
     Intervals are Student's, over the splits.
     """
-    scores: dict[str, list[dict[str, float]]] = {
-        name: [] for name in (*NOISY, "recalibrated", "alone")
-    }
-    gains: dict[str, list[list[float]]] = {site.id: [] for site in sites}
+    scores: dict[str, list[dict[str, float]]] = {}
+    gains: dict[str, list[list[float]]] = {site.title: [] for site in sites}
     for seed in seeds:
-        splits = {site.id: divide(site, seed) for site in sites}
-        tests = [split.test for split in splits.values()]
-        draws = [1000 * seed + drawn for drawn in range(DRAWS)]
-        parts = {name: _parts(task, splits, sites, name, delta) for name in NOISY}
-        released = {name: train(parts[name], Way(), draws) for name in NOISY}
-        found = {name: _linear(task, model, tests) for name, model in released.items()}
-        own = _linear(task, released["eps1"], [split.train for split in splits.values()])
-        found["recalibrated"] = [
-            Outcome(recalibrated(fitted.logits, fitted.y, asked.logits), asked.y)
-            for fitted, asked in zip(own, found["eps1"], strict=True)
-        ]
-        found["alone"] = outcomes(task, [_alone(task, sites, splits)], tests)
+        found = _of_split(task, sites, {site.id: divide(site, seed) for site in sites}, delta, seed)
         for name, each in found.items():
-            scores[name].append(Scores.of(each).means())
+            scores.setdefault(name, []).append(Scores.of(each).means())
         for place, site in enumerate(sites):
             if found["alone"][place].judgeable:
                 alone = aurocs(found["alone"][place]).mean()
-                gains[site.id].append([aurocs(found[n][place]).mean() - alone for n in NOISY])
+                gains[site.title].append([aurocs(found[n][place]).mean() - alone for n in NOISY])
     tables = {name: pd.DataFrame(rows) for name, rows in scores.items()}
     base = tables["nodp"]
     rows: Data = {}
@@ -278,14 +269,33 @@ def _over_splits(
         "draws": DRAWS,
         "rows": rows,
         "gains": {
-            site.title: {
+            title: {
                 name: {"gain": float(values.mean()), "gain_interval": mean_interval(values)}
-                for name, values in zip(NOISY, np.array(gains[site.id]).T, strict=True)
+                for name, values in zip(NOISY, np.array(of_splits).T, strict=True)
             }
-            for site in sites
-            if gains[site.id]
+            for title, of_splits in gains.items()
+            if of_splits
         },
     }
+
+
+def _of_split(
+    task: Task, sites: Sequence[Site], splits: Mapping[str, Split], delta: str, seed: int
+) -> dict[str, list[Outcome]]:
+    """By the model's name what it says of each hospital's test part, a run a draw of the noise."""
+    tests = [split.test for split in splits.values()]
+    draws = [1000 * seed + drawn for drawn in range(DRAWS)]
+    released = {
+        name: train(_parts(task, splits, sites, name, delta), Way(), draws) for name in NOISY
+    }
+    found = {name: _linear(task, model, tests) for name, model in released.items()}
+    own = _linear(task, released["eps1"], [split.train for split in splits.values()])
+    found["recalibrated"] = [
+        Outcome(recalibrated(fitted.logits, fitted.y, asked.logits), asked.y)
+        for fitted, asked in zip(own, found["eps1"], strict=True)
+    ]
+    found["alone"] = outcomes(task, [_alone(task, sites, splits)], tests)
+    return found
 
 
 def _parts(
