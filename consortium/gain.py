@@ -21,9 +21,9 @@ The 95 % interval reaches over two:
 In simulations of 70 settings (250 each; 5 to 200 patients of a class, false alarms .05 to .3) it
 held the true difference in .90 to 1.00 of them, half of the settings above .97; it is lowest where
 one or two false alarms are to be expected. Newcombe's for all cases held it in as few as .52, the
-bootstrap's in .57. `tests/rounds/test_gain.py` repeats some. The value itself leans towards the own
-model where there are few thresholds to choose from: by .02 with 20 patients of each class, by up to
-.14 with 5.
+bootstrap's in .57. `tests/rounds/test_gain.py` repeats some. Where there are few
+thresholds to choose from, the value leans towards the own model or no difference: by up to .04 with
+20 patients of each class, by up to .14 with 5.
 
 AUROCs are compared by both models' intervals and DeLong's correlation (1988), joined likewise (Zou
 and Donner 2008).

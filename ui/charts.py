@@ -74,10 +74,10 @@ def estimate_chart(estimates: pd.DataFrame, title: str) -> alt.LayerChart:
     models = [model for model in MODELS if model in set(estimates["model"])]
     hospitals = sorted(set(estimates["hospital"]))
     scale: dict[str, Any] = {"domain": models}
-    colour = alt.Color("model:N", title=None, legend=_legend(3)).scale(
+    colour = alt.Color("model:N", title=None, legend=_legend(2)).scale(
         **scale, range=[MODELS[model][0] for model in models]
     )
-    shape = alt.Shape("model:N", title=None, legend=_legend(3)).scale(
+    shape = alt.Shape("model:N", title=None, legend=_legend(2)).scale(
         **scale, range=[MODELS[model][1] for model in models]
     )
     y = alt.Y("hospital:N", title=None, sort=hospitals, axis=alt.Axis(labelLimit=120))
