@@ -289,7 +289,9 @@ def _of_split(
         name: train(_parts(task, splits, sites, name, delta), Way(), draws) for name in NOISY
     }
     found = {name: _linear(task, model, tests) for name, model in released.items()}
-    own = _linear(task, released["eps1"], [split.train for split in splits.values()])
+    own = _linear(
+        task, released["eps1"], [pd.concat([s.train, s.validation]) for s in splits.values()]
+    )
     found["recalibrated"] = [
         Outcome(recalibrated(fitted.logits, fitted.y, asked.logits), asked.y)
         for fitted, asked in zip(own, found["eps1"], strict=True)

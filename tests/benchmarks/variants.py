@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from consortium.recalibration import recalibration
 from consortium.rounds.aggregation import average_from
 from privacy.contract import AUTOMATIC_CLIPPING_STABILITY, PrivacyTerms
 from privacy.noise import SeededNoise
@@ -25,7 +26,6 @@ Floats = npt.NDArray[np.float64]
 
 ADAM_DECAY: Final = (0.9, 0.99)
 ADAM_STABILITY: Final = 1e-3
-_NEWTON_STEPS: Final = 20
 
 
 @dataclass(frozen=True)
@@ -127,33 +127,13 @@ class _Server:
 
 
 def recalibrated(logits: Floats, y: Floats, others: Floats) -> Floats:
-    """Logits `others` by the slope and intercept that fit a hospital's own patients (Platt 1999).
+    """Logits `others` [runs, m], as the product recalibrates a model for one hospital.
 
-    logits: [runs, n] of the patients that it fits to, with outcomes y [n]. others: [runs, m]. A
-    pull towards leaving them as they are keeps it finite for patients of one outcome only.
+    logits: [runs, n] of the patients that slope and intercept are fitted to, with outcomes y [n].
     """
     return np.stack(
-        [_platt(fitted, y, asked) for fitted, asked in zip(logits, others, strict=True)]
+        [recalibration(own, y).logits(asked) for own, asked in zip(logits, others, strict=True)]
     )
-
-
-def _platt(logits: Floats, y: Floats, others: Floats) -> Floats:
-    x = np.stack([logits, np.ones_like(logits)], axis=1)
-    kept = np.array([1.0, 0.0])
-
-    def loss(w: Floats) -> float:
-        z = x @ w
-        return float(np.logaddexp(0, z).sum() - y @ z + ((w - kept) ** 2).sum() / 2)
-
-    w = kept
-    for _ in range(_NEWTON_STEPS):
-        p = 1 / (1 + np.exp(-np.clip(x @ w, -500, 500)))
-        step = np.linalg.solve((x.T * (p * (1 - p))) @ x + np.eye(2), x.T @ (p - y) + (w - kept))
-        scale = 1.0
-        while loss(w - scale * step) > loss(w) and scale > 1e-6:  # a full step may overshoot
-            scale /= 2
-        w = w - scale * step
-    return w[0] * others + w[1]
 
 
 def _float32(values: Floats) -> Floats:
