@@ -11,9 +11,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 AREAS = (
-    "api", "checks", "demo", "lab", "large", "learning", "ledger", "models", "pole", "portal",
-    "privacy", "round",
-)  # fmt: skip
+    "api",
+    "checks",
+    "demo",
+    "images",
+    "lab",
+    "large",
+    "learning",
+    "ledger",
+    "models",
+    "pole",
+    "portal",
+    "privacy",
+    "round",
+)
 OUT = Path(__file__).parents[2] / "build" / "bench.json"
 
 
