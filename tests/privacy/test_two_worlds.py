@@ -163,7 +163,8 @@ def test_the_best_attack_reaches_the_bound_and_does_not_pass_it(
     make: Callable[[], nn.Module], epsilon: float
 ) -> None:
     mu = gaussian.mu_for(epsilon, float(DELTA))
-    terms = terms_of(mu, 1, "flat")
+    # Normalised images are never loud: automatic clipping makes everybody's gradient a clip long.
+    terms = terms_of(mu, 1, "automatic" if make is small_cnn else "flat")
     bound = float(norm.cdf(mu / 2**0.5))
     assert bound - 0.05 < attacked(make, terms) < bound + 0.03
 
