@@ -83,16 +83,21 @@ def supports(model: nn.Module, x: Tensor) -> bool:
 
 
 def at_once(model: nn.Module, x: Tensor) -> int:
-    """How many patients go through `model` together, so that no layer holds over 8 MB of them.
+    """How many patients go through `model` together, so that no tensor holds over 8 MB of them.
 
     From shapes alone. Sums do not depend on it, but for rounding.
     """
-    widest = max(
-        math.prod(layer.kernel_size) * layer.in_channels * math.prod(output.shape[2:])
-        if isinstance(layer, _CONVOLUTIONS) else max(value.numel(), output.numel())
-        for layer, value, output in _of_one(model, x)
-    )  # fmt: skip
+    widest = max(_widest(layer, value, output) for layer, value, output in _of_one(model, x))
     return max(1, _VALUES_AT_ONCE // widest)
+
+
+def _widest(layer: nn.Module, value: Tensor, output: Tensor) -> int:
+    """Of a layer's tensors for one patient, the values of the largest."""
+    sizes = [value.numel(), output.numel()]
+    if isinstance(layer, _CONVOLUTIONS):
+        places, weights = math.prod(output.shape[2:]), layer.weight.numel()
+        sizes += [weights // layer.out_channels * places, min(weights, 2 * places**2)]
+    return max(sizes)
 
 
 def stacked(model: nn.Module, runs: int) -> nn.Module:
