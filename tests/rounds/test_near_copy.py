@@ -9,7 +9,6 @@ from rounds_examples import make_example_job, names
 from consortium.rounds.checks import near_copy
 from consortium.rounds.checks.near_copy import (
     EarlierStep,
-    _copies_earlier,
     correlation,
     near_copies,
     noise_seen_through,
@@ -141,6 +140,12 @@ def test_the_order_of_the_steps_changes_nothing() -> None:
 LIMITS = {name: 0.3 + 0.1 * place for place, name in enumerate(names(5))}
 
 
+def copies_earlier(step: np.ndarray, outside: list[np.ndarray], earlier: list[EarlierStep]) -> bool:
+    limits = np.array([LIMITS[past.institution] for past in earlier])
+    steps = np.stack([past.step for past in earlier])
+    return near_copy._copies_earlier(step, outside, steps, limits, limits.tolist().__getitem__)
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.0, 3.0), st.integers(0, 4), st.floats(-4, 4))
 def test_the_fast_pre_pass_agrees_with_the_exact_path(
@@ -161,7 +166,7 @@ def test_the_fast_pre_pass_agrees_with_the_exact_path(
             abs(correlation(own, residual(past.step, outside))) > LIMITS[past.institution]
             for past in earlier
         )
-        assert _copies_earlier(step, outside, earlier, LIMITS) == exact
+        assert copies_earlier(step, outside, earlier) == exact
 
 
 @pytest.mark.parametrize("shift", [-1e-7, -1e-9, -1e-15, 0.0, 1e-15, 1e-9, 1e-7])
@@ -175,7 +180,7 @@ def test_a_step_at_the_very_limit_is_decided_by_the_exact_sums(shift: float) -> 
     past = np.cos(angle) * own + np.sin(angle) * aside
     decided = correlation(own, residual(past, outside)) > LIMITS["hospital-2"]
     earlier = [EarlierStep("hospital-2", past)]
-    assert _copies_earlier(steps["hospital-1"], outside, earlier, LIMITS) == decided
+    assert copies_earlier(steps["hospital-1"], outside, earlier) == decided
     if abs(shift) >= 1e-9:
         assert decided == (shift < 0)
 
@@ -191,7 +196,7 @@ def test_the_first_pass_decides_as_the_exact_sums_do(seed: int) -> None:
         steps[1] = -steps[-1]
     if seed % 5 == 0:
         steps[0] = np.zeros(size)
-    rough = near_copy._rough_correlations(steps)
+    rough = near_copy._rough_correlations(np.stack(steps))
     for a in range(count):
         for b in range(a + 1, count):
             outside = [s for i, s in enumerate(steps) if i not in (a, b)]
@@ -202,6 +207,14 @@ def test_the_first_pass_decides_as_the_exact_sums_do(seed: int) -> None:
             )
             # Said to be sure: then right. Not sure: infinity, and the exact sums decide.
             assert rough[a, b] == np.inf or abs(rough[a, b] - exact) < near_copy._ROUGH
+
+
+def test_who_took_part_in_another_job_only_is_compared_too() -> None:
+    steps = steps_of(9)
+    earlier = [EarlierStep("hospital-9", steps["hospital-2"].copy(), other_job=True)]
+    assert near_copies(steps, earlier, PARTICIPANTS, LIMITS_OF_JOB) == {"hospital-2"}
+    other = EarlierStep("hospital-9", steps_of(10)["hospital-2"], other_job=True)
+    assert near_copies(steps, [other], PARTICIPANTS, LIMITS_OF_JOB) == frozenset()
 
 
 @pytest.mark.parametrize("size", [31, 241])

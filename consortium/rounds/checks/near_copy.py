@@ -13,7 +13,7 @@ half its norm of added noise; `docs/proof-of-learning.md` has the figures.
 Every sum that meets the threshold is exactly rounded (`math.fsum`): all members agree.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import atanh, fsum, inf, sqrt, tanh
 
@@ -114,41 +114,69 @@ def near_copies(
     of_a_pair = false_alarm / max(1, len(participants) - 1)
     shared = false_alarm / max(1, len(earlier))
     names = sorted(steps)
+    if not names:
+        return frozenset()
+    size = len(steps[names[0]])
     copies: set[str] = set()
-    rough = _rough_correlations([steps[name] for name in names])
-    for position, a in enumerate(names):
-        size = len(steps[a])
-        for other, b in enumerate(names[position + 1 :], start=position + 1):
-            limit = threshold(participants[a], participants[b], size, of_a_pair, signal)
-            limit = limit if len(names) > 2 else _CERTAIN
-            if rough[position, other] <= limit - _ROUGH:
-                continue
-            outside = [steps[name] for name in names if name not in (a, b)]
-            if abs(correlation(residual(steps[a], outside), residual(steps[b], outside))) > limit:
-                copies |= {a, b}
+    # Fast first passes over all pairs, and over what may be thousands of earlier steps. Only what
+    # comes near its threshold is decided, by the exactly rounded sums.
+    stacked = np.stack([steps[name] for name in names])
+    rough, places = _rough_correlations(stacked), list(participants)
+    limits = _rough_thresholds([participants[name] for name in names], size, of_a_pair, signal)
+    near = np.triu(rough > (limits if len(names) > 2 else _CERTAIN) - _ROUGH, k=1)
+    for position, other in np.argwhere(near).tolist():
+        a, b = names[position], names[other]
+        limit = threshold(participants[a], participants[b], size, of_a_pair, signal)
+        limit = limit if len(names) > 2 else _CERTAIN
+        outside = [steps[name] for name in names if name not in (a, b)]
+        if abs(correlation(residual(steps[a], outside), residual(steps[b], outside))) > limit:
+            copies |= {a, b}
+    if not earlier:
+        return frozenset(copies)
+    all_steps = np.stack([past.step for past in earlier])
+    # Who takes no part in this job has steps of others only: those stand in the last column.
+    whose = {name: place for place, name in enumerate(places)}
+    of_whom = np.array([whose.get(past.institution, len(places)) for past in earlier])
+    elsewhere = np.array([past.other_job or past.institution not in whose for past in earlier])
+    limits = _rough_thresholds(list(participants.values()), size, shared, signal)
+    for a in names:
         outside = [steps[name] for name in names if name != a]
-        limits = {
-            b: threshold(participants[a], participants[b], size, shared, signal)
-            if outside and b != a
-            else _CERTAIN
-            for b in participants
-        }
-        if repeats_itself(participants[a], size):
-            limits[a] = inf
-        if _copies_earlier(steps[a], outside, earlier, limits):
+        row = np.append(limits[whose[a]] if outside else np.full(len(places), _CERTAIN), _CERTAIN)
+        row[whose[a]] = inf if repeats_itself(participants[a], size) else _CERTAIN
+        rough_limits = row[of_whom]
+        rough_limits[elsewhere & (rough_limits < inf)] = _CERTAIN
+
+        def limit_of(index: int, a: str = a, limits: Vector = rough_limits) -> float:
+            author = earlier[index].institution
+            if elsewhere[index] or author == a or len(names) == 1:
+                return float(limits[index])
+            return threshold(participants[a], participants[author], size, shared, signal)
+
+        if _copies_earlier(steps[a], outside, all_steps, rough_limits, limit_of):
             copies.add(a)
     return frozenset(copies)
 
 
-def _rough_correlations(steps: Sequence[Vector]) -> NDArray[np.float64]:
-    """Sizes of all pairs' correlations at once, [n, n], from the steps' inner products.
+def _rough_thresholds(
+    participants: Sequence[Participant], size: int, false_alarm: float, residual_signal: float
+) -> NDArray[np.float64]:
+    """`threshold` of all pairs at once, [n, n], to rounding."""
+    ratios = np.array([signal_to_noise(participant, size) for participant in participants])
+    product = np.outer(ratios, ratios)
+    tail = noise_quantile(false_alarm) / sqrt(max(size - 4, 1))
+    with np.errstate(divide="ignore"):
+        limits: NDArray[np.float64] = np.tanh(
+            np.arctanh(product / (product + residual_signal)) + tail
+        )
+    return limits
+
+
+def _rough_correlations(stacked: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sizes of all pairs' correlations at once, [n, n], from the inner products of steps [n, p].
 
     A fast first pass: what comes near its threshold is decided by the exactly rounded sums, and so
     is a pair of which the projection leaves too little to say (infinity here).
     """
-    if not steps:
-        return np.zeros((0, 0))
-    stacked = np.stack(steps)
     inner = stacked @ stacked.T
     own, total = np.diag(inner), inner.sum(axis=1)
     # With the others' sum m = S - a - b: its products with a, with b, and with itself.
@@ -168,28 +196,20 @@ def _rough_correlations(steps: Sequence[Vector]) -> NDArray[np.float64]:
 
 
 def _copies_earlier(
-    step: Vector, outside: Sequence[Vector], earlier: Sequence[EarlierStep],
-    limits: Mapping[str, float],
+    step: Vector, outside: Sequence[Vector], all_steps: NDArray[np.float64],
+    rough_limits: Vector, limit_of: Callable[[int], float],
 ) -> bool:  # fmt: skip
-    if not earlier:
-        return False
-    # A fast first pass over what may be thousands of steps; only what comes near the threshold
-    # is decided, by the exactly rounded sums.
-    all_steps = np.stack([past.step for past in earlier])
-    limit = np.array([
-        _CERTAIN if past.other_job and limits[past.institution] < inf else limits[past.institution]
-        for past in earlier
-    ])  # fmt: skip
-    own = residual(step, outside)
+    """Whether a step is one of the earlier ones [m, p]; their limits [m], to rounding and exact."""
+    own, projected = residual(step, outside), all_steps
     if outside:
         mean = np.sum(outside, axis=0)
         square = float(mean @ mean) or 1.0
-        all_steps = all_steps - np.outer(all_steps @ mean / square, mean)
-    norms = np.linalg.norm(all_steps, axis=1) * np.linalg.norm(own)
-    rough = all_steps @ own / np.where(norms > 0, norms, 1.0)
+        projected = all_steps - np.outer(all_steps @ mean / square, mean)
+    norms = np.linalg.norm(projected, axis=1) * np.linalg.norm(own)
+    rough = np.abs(projected @ own / np.where(norms > 0, norms, 1.0))
     return any(
-        abs(correlation(own, residual(earlier[i].step, outside))) > limit[i]
-        for i in np.flatnonzero(np.abs(rough) > limit - _ROUGH).tolist()
+        abs(correlation(own, residual(all_steps[index], outside))) > limit_of(index)
+        for index in np.flatnonzero(rough > rough_limits - _ROUGH).tolist()
     )
 
 

@@ -5,7 +5,7 @@ from math import sqrt
 
 from scipy.special import ndtri
 
-from ledger.records import Participant
+from ledger.records import Participant, Terms
 from privacy.contract import PrivacyTerms
 
 _TAIL = 1.05  # measured on honest rounds: their tails are a little wider than the normal one
@@ -13,7 +13,13 @@ _TAIL = 1.05  # measured on honest rounds: their tails are a little wider than t
 
 def privacy_terms(participant: Participant) -> PrivacyTerms:
     """The contract's terms for one institution, as the accountant takes them."""
-    return PrivacyTerms.from_record(participant.terms.model_dump())
+    return _parsed(participant.terms)
+
+
+# Decimals from text, asked for by every check of every proof.
+@lru_cache(maxsize=1024)
+def _parsed(terms: Terms) -> PrivacyTerms:
+    return PrivacyTerms.from_record(terms.model_dump())
 
 
 def step_noise(participant: Participant) -> float:
