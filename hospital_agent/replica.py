@@ -7,7 +7,7 @@ answers with the stored bytes. A block that others made final has no cosignature
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -229,6 +229,19 @@ class Replica:
                 if isinstance(record := _entry(body).record, Proof):
                     yield record
 
+    def newest_proofs(self, institutions: Iterable[str]) -> dict[str, Proof]:
+        """The newest proof of each of these institutions that has one."""
+        query = (
+            "SELECT body FROM entries WHERE author = ? AND type = 'proof' ORDER BY idx DESC LIMIT 1"
+        )
+        found = {}
+        with self._connect() as connection:
+            for name in institutions:
+                for (body,) in connection.execute(query, (name,)):
+                    if isinstance(record := _entry(body).record, Proof):
+                        found[name] = record
+        return found
+
     def steps(self, job: str) -> "Sequence[EarlierStep]":
         """The steps of the job's reveals so far."""
         from consortium.rounds.checks.near_copy import EarlierStep
@@ -302,4 +315,6 @@ def _read_block(connection: sqlite3.Connection, height: int) -> Block:
     bodies = connection.execute(
         "SELECT body FROM entries WHERE height = ? AND type != 'block' ORDER BY idx", (height,)
     )
-    return replace(read_shell(connection, height), entries=tuple(Entry(body) for (body,) in bodies))
+    return replace(
+        read_shell(connection, height), entries=tuple(_entry(body) for (body,) in bodies)
+    )

@@ -7,6 +7,7 @@ the parent's certificate (the quorum of cosignatures that made the parent final)
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -54,7 +55,7 @@ class Header:
     @property
     def hash(self) -> str:
         """SHA-256 of the domain line and the header."""
-        return sha256(_DOMAIN + self.data()).hexdigest()
+        return _hash(self)
 
     @property
     def leaf(self) -> bytes:
@@ -76,6 +77,11 @@ class Header:
         ):
             raise BlockInvalid("a block header is malformed", "ask for the original block")
         return Header(**content)
+
+
+@lru_cache(maxsize=1024)  # the newest block's is asked for all the time
+def _hash(header: Header) -> str:
+    return sha256(_DOMAIN + header.data()).hexdigest()
 
 
 @dataclass(frozen=True)

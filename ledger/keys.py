@@ -73,13 +73,13 @@ class PublicKey:
                 f"unknown key algorithm {self.algorithm[:20]!r}", "upgrade this software"
             )
         try:
-            key = _load(self.public)
+            _load(self.public)
         except ValueError:
             raise KeyInvalid(
                 f"the {self.role} key is not an Ed25519 key", "use a key that `hospital-agent` made"
             ) from None
         try:
-            key.verify(signature, message)
+            _verify(self.public, signature, message)
         except InvalidSignature:
             raise SignatureInvalid(
                 f"a signature by the {self.role} key {self.key_id} does not hold",
@@ -93,6 +93,12 @@ def _load(public: bytes) -> Ed25519PublicKey:
     if y in _SMALL_ORDER:
         raise ValueError("a point of small order")
     return Ed25519PublicKey.from_public_bytes(public)
+
+
+# A round's record is verified when it arrives, and in its block again. Refusals are not kept.
+@lru_cache(maxsize=2048)
+def _verify(public: bytes, signature: bytes, message: bytes) -> None:
+    _load(public).verify(signature, message)
 
 
 class SecretKey:

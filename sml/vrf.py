@@ -172,6 +172,7 @@ def _is_key(public: bytes) -> bool:
     return len(public) == PUBLIC_BYTES and crypto_core_ed25519_is_valid_point(public)
 
 
+@lru_cache(maxsize=256)
 def proof_to_hash(proof: bytes) -> bytes:
     """The output that a proof carries (RFC 9381, section 5.2): 64 bytes.
 
