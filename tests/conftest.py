@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded_demo import copy_of, recorded, recording_folder, report_of
+from recorded_demo import copy_of, recorded, recording_folder, report_of, said
 
 _RUN = "MEDPOLE_TEST_RUN"
 _LONG = (
@@ -59,6 +59,21 @@ def demo_report() -> dict[str, Any]:
     """What that demo reported."""
     recorded(os.environ[_RUN])
     return dict(json.loads(report_of(os.environ[_RUN]).read_text()))
+
+
+@pytest.fixture(scope="session")
+def demo_said() -> tuple[str, str]:
+    """What it printed, on standard output and on standard error."""
+    recorded(os.environ[_RUN])
+    return said(os.environ[_RUN])
+
+
+@pytest.fixture(scope="module")
+def written_home() -> Iterator[Path]:
+    """A home after that demo which the tests of one file may go on with."""
+    home = copy_of(recorded(os.environ[_RUN]))
+    yield home
+    shutil.rmtree(home.parent, ignore_errors=True)
 
 
 def pytest_configure() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 CONSORTIUM = Path(sys.executable).with_name("consortium")
 ROUNDS, CHEATER = 3, "hospital-1"
-OPTIONS = ("--rounds", str(ROUNDS), "--cheat", "resubmit")
+OPTIONS = ("--rounds", str(ROUNDS), "--cheat", "resubmit", "--compare-nonprivate")
 
 
 def fast_folder() -> Path:
@@ -34,6 +34,12 @@ def report_of(run: str) -> Path:
     return recording_folder(run) / "report.json"
 
 
+def said(run: str) -> tuple[str, str]:
+    """What it printed, on standard output and on standard error."""
+    folder = recording_folder(run)
+    return (folder / "stdout").read_text(), (folder / "stderr").read_text()
+
+
 def recorded(run: str) -> Path:
     """The home of the run's demo, made if it is not there yet; not to be opened, but copied."""
     folder = recording_folder(run)
@@ -47,6 +53,8 @@ def recorded(run: str) -> Path:
             command = [str(CONSORTIUM), "demo", "--home", str(home), "--report", report, *OPTIONS]
             done = subprocess.run(command, capture_output=True, text=True, timeout=300)
             assert done.returncode == 0, done.stderr
+            (folder / "stdout").write_text(done.stdout)
+            (folder / "stderr").write_text(done.stderr)
             (folder / "done").touch()
     return home
 

@@ -5,6 +5,7 @@
   defaults) with four SuperNodes that do nothing, one after the other in one run.
 - Simulation: rounds on Ray with everything above, against plain FedAvg with the same training.
 - Large consortia: CPU seconds per hospital and round for 4, 16 and 64 simulated hospitals.
+- Each hospital alone: CPU of its own process in a round among 20, 32 and 64 (`round_cpu`).
 """
 
 import json
@@ -28,7 +29,7 @@ from hospital_tables import HEART as HEART_TASK
 
 ROUNDS, STOCK_ROUNDS, SIMULATED_ROUNDS = 8, 4, 10
 LARGE_ROUNDS = 5
-PARTS = os.environ.get("PARTS", "deployment,simulation,large").split(",")
+PARTS = os.environ.get("PARTS", "deployment,simulation,large,each").split(",")
 _QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "RAY_USAGE_STATS_ENABLED": "0",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1", "OMP_NUM_THREADS": "1",
@@ -38,7 +39,9 @@ _QUIET = {
 def measure() -> dict[str, Figure]:
     """All figures of the area, or of the ``PARTS`` named."""
     figures: dict[str, Figure] = {}
-    parts = {"deployment": _deployment, "simulation": _simulation, "large": _large}
+    parts = {
+        "deployment": _deployment, "simulation": _simulation, "large": _large, "each": _each,
+    }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="medpole-bench-", dir="/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)  # the database's account passes through
@@ -307,6 +310,25 @@ def _large(folder: Path) -> dict[str, Figure]:
             (wall[-1] - wall[0]) / rounds, "s a round"
         )
         figures[f"round.hospitals_{hospitals}.total"] = Figure(time.monotonic() - begun, "s")
+    return figures
+
+
+def _each(folder: Path) -> dict[str, Figure]:
+    """Each hospital a process of its own, without Flower and without a network."""
+    figures: dict[str, Figure] = {}
+    all_of = {}
+    for hospitals in (20, 32, 64):
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.benchmarks.round_cpu", str(hospitals)],
+            check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **_QUIET},
+        )  # fmt: skip
+        found = json.loads(done.stdout)
+        all_of[hospitals] = found.pop("all")
+        name = f"round.cpu_per_hospital_{hospitals}"
+        figures[name] = Figure(all_of[hospitals], "CPU ms a hospital and round")
+        for phase, spent in found.items():
+            figures[f"{name}.{phase}"] = Figure(spent, "CPU ms a hospital and round")
+    figures["round.cpu_per_hospital_ratio"] = Figure(all_of[64] / all_of[20], "of 64 to 20")
     return figures
 
 

@@ -4,9 +4,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from demo_command import Demo
+from demo_command import Finished
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +26,6 @@ def new_home() -> Iterator[Callable[[], Path]]:
 
 
 @pytest.fixture(scope="module")
-def demo(new_home: Callable[[], Path]) -> Demo:
-    """Four hospitals after one job."""
-    return Demo(new_home(), "--compare-nonprivate")
+def demo(written_home: Path, demo_report: dict[str, Any], demo_said: tuple[str, str]) -> Finished:
+    """Four hospitals after one job: the recorded demo's, in which the first one cheats."""
+    return Finished(written_home, demo_report, *demo_said)

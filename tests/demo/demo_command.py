@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,18 @@ def consortium(*arguments: str | Path, **environment: str) -> subprocess.Complet
     )
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A home after one demo, what that demo reported, and what it printed."""
+
+    home: Path
+    report: dict[str, Any]
+    stdout: str
+    stderr: str
+
+
 class Demo:
-    """A home after one demo, and that demo's report."""
+    """Runs a demo: a home after it, and its report."""
 
     def __init__(self, home: Path, *options: str) -> None:
         self.home = home

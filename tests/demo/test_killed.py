@@ -51,7 +51,9 @@ def test_nothing_is_left_behind(
     for how in hows:
         killed_in_round_two(home, how)
     # What they had reserved and not spent is there again.
-    report = Demo(home).report
+    report = Demo(home, "--rounds", "1").report
+    assert (report["cheat"], report["rejections"]) == (None, [])
+    assert [h["accepted"] for h in report["hospitals"]] == [1] * 4
     assert report["job"] == f"breast-cancer-{len(hows) + 1}"
     for hospital in report["hospitals"]:
         assert 1.0 < hospital["epsilon_spent"] < 1.2
