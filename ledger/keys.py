@@ -96,7 +96,7 @@ def _load(public: bytes) -> Ed25519PublicKey:
 
 
 # A round's record is verified when it arrives, and in its block again. Refusals are not kept.
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=1024)
 def _verify(public: bytes, signature: bytes, message: bytes) -> None:
     _load(public).verify(signature, message)
 
