@@ -43,6 +43,7 @@ def test_an_old_policy_reads_and_limits_a_job_by_the_lifetime(folder: HospitalFo
     assert (policy.job_epsilon, policy.approval, policy.app) == (None, "never", "installed")
     assert (policy.evaluations, policy.evaluation_limit) == ("banded", 100)
     assert (policy.fewest_alike, policy.left_out_percent) == (0, 5)
+    assert policy.fewest_of_a_class == 5
 
 
 def test_what_is_written_reads_the_same(folder: HospitalFolder) -> None:
@@ -59,6 +60,7 @@ def test_what_is_written_reads_the_same(folder: HospitalFolder) -> None:
         {"approval": "sometimes"}, {"app": "any"}, {"app": []}, {"app": ["A" * 64]},
         {"job_epsilon": "-1"}, {"job_epsilon": "much"}, {"unheard": 1}, {"evaluations": "exact"},
         {"evaluation_limit": -1}, {"evaluation_limit": True}, {"evaluation_limit": "many"},
+        {"fewest_of_a_class": 4}, {"fewest_of_a_class": True}, {"fewest_of_a_class": "10"},
         {"fewest_alike": 1}, {"fewest_alike": -5}, {"fewest_alike": True}, {"fewest_alike": "5"},
         {"left_out_percent": 51}, {"left_out_percent": -1}, {"left_out_percent": 0.05},
     ],

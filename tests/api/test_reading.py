@@ -199,6 +199,14 @@ def test_evaluations_come_with_intervals(served: Served) -> None:
         assert auroc["value"] == evaluation.federated.auroc / 10_000
         assert auroc["low"] <= auroc["value"] <= auroc["high"]
         assert f"| {item['institution']} | ≥ {item['positives']}, ≥ {item['negatives']} |" in card
+        calibrated, gain = found["calibrated", "calibration"], evaluation.gain
+        assert calibrated["value"] == evaluation.calibrated.calibration / 10_000
+        assert gain is not None
+        assert item["gain"] == {
+            "value": gain.value / 10_000, "low": gain.low / 10_000, "high": gain.high / 10_000,
+        }  # fmt: skip
+        cases = "{:.0f} ({:.0f} to {:.0f})".format(*(100 * item["gain"][n] for n in item["gain"]))
+        assert f"| {item['institution']} | {cases} | " in card
 
 
 def test_institutions_have_keys_with_an_age(served: Served) -> None:
