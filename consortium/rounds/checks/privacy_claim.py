@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 
 from consortium.rounds.checks.context import Failed, RoundContext
 from consortium.rounds.checks.terms import privacy_terms
@@ -25,7 +26,7 @@ def check_privacy_claim(context: RoundContext, participant: Participant, proof: 
     agreed = {name: getattr(terms, name) for name in declared}
     try:
         accountant, before, after = declared_spend(spend)
-        cost = cost_of_round(privacy_terms(participant))
+        cost = _cost(privacy_terms(participant))
         accountant.counted(cost)  # a cohort that counts full-batch steps serves no others
         flattered = accountant.epsilon(after, Decimal(terms.delta)) - float(spend.epsilon) > 2e-4
     except (PrivacyError, ValueError):
@@ -41,6 +42,12 @@ def check_privacy_claim(context: RoundContext, participant: Participant, proof: 
             raise Failed("PrivacyClaimInvalid")
 
 
+# The same in every round of a job.
+_cost = lru_cache(maxsize=1024)(cost_of_round)
+
+
+# Asked for when it is declared, and when the next one is compared with it.
+@lru_cache(maxsize=1024)
 def declared_spend(spend: Spend) -> tuple[Accountant, Cost, Cost]:
     """How a proof's cohort counts, and what it had spent before and after, as the proof declares.
 
