@@ -1,7 +1,7 @@
 """Models of images: two convolutions, each with group normalisation, and a logit.
 
     convolution 3 x 3 -> group norm -> ReLU -> means of 2 x 2 -> convolution 3 x 3 -> group norm
-    -> ReLU -> mean over the image -> linear
+    -> tanh -> mean over the image -> linear
 
 Group normalisation of one group takes an image's mean and deviation over all channels, and nothing
 of other patients: batch normalisation would mix them, and differential privacy forbids that.
@@ -10,8 +10,9 @@ Few noisy steps go further from a good start, and a start that depends on no pat
 privacy. The first filters are line detectors in four directions, of bright and of dark lines: the
 second derivative of a Gaussian along one axis, as in any textbook of image processing. The first
 normalisation starts with bias -threshold: a unit answers where the response stands out from its
-image by so many deviations, so that an image without a finding gives small features, whose share of
-each clipped gradient is small. All of it is trained further.
+image by so many deviations. The last activation is a tanh, whose mean over a normalised image is
+near zero: what all images have in common would fill most of every clipped gradient. All of it is
+trained further.
 """
 
 import math
@@ -50,9 +51,9 @@ class Cnn:
         import torch
         from torch import nn
 
-        (_, _, _) = shape
+        channels, _, _ = shape
         filters = _line_filters()
-        first = nn.Conv2d(1, len(filters), _FILTER, padding=_FILTER // 2, bias=False)
+        first = nn.Conv2d(channels, len(filters), _FILTER, padding=_FILTER // 2, bias=False)
         second = nn.Conv2d(len(filters), self.channels, 3, padding=1, bias=False)
         answers, norm = nn.GroupNorm(1, len(filters)), nn.GroupNorm(1, self.channels)
         with torch.no_grad():
@@ -63,7 +64,7 @@ class Cnn:
             nn.init.normal_(second.weight, std=1 / math.sqrt(fan_in), generator=generator)
         return nn.Sequential(
             first, answers, nn.ReLU(), nn.AvgPool2d(2),
-            second, norm, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            second, norm, nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
             at_zero(nn.Linear(self.channels, 1)),
         )  # fmt: skip
 

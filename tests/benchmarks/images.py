@@ -37,6 +37,7 @@ def measure() -> dict[str, Figure]:
     filtered: list[float] = []
     pooled: dict[str, list[float]] = {name: [] for name in EPSILONS}
     by_site: dict[str, list[float]] = {name: [] for name in EPSILONS}
+    right: dict[str, list[float]] = {name: [] for name in EPSILONS}
     seconds: list[float] = []
     for seed in SEEDS:
         sites = generated(4, SEED + APART * seed)
@@ -50,6 +51,7 @@ def measure() -> dict[str, Figure]:
             logits, outcomes = (np.concatenate(part) for part in zip(*scores, strict=True))
             pooled[name].append(float(roc_auc_score(outcomes, logits)))
             by_site[name].append(fmean(roc_auc_score(y, z) for z, y in scores))
+            right[name].append(fmean(((z > 0) == (y > 0.5)).mean() for z, y in scores))
         told = ", ".join(f"{name} {values[-1]:.3f}" for name, values in pooled.items())
         print(f"seed {seed}: matched filter {filtered[-1]:.3f}, {told}", file=sys.stderr)
     figures = {
@@ -63,6 +65,7 @@ def measure() -> dict[str, Figure]:
         figures[f"images.{name}.auroc.least"] = Figure(min(values), "AUROC", *peer)
         figures[f"images.{name}.auroc.deviation"] = Figure(stdev(values), "AUROC")
         figures[f"images.{name}.auroc_of_sites"] = Figure(fmean(by_site[name]), "AUROC")
+        figures[f"images.{name}.accuracy_of_sites"] = Figure(fmean(right[name]), "of 1")
     return figures
 
 

@@ -26,16 +26,16 @@ FRAME = generate(SCANNERS[0], 60, 7)
 
 
 @pytest.fixture(scope="module")
-def splits():
-    return {site.id: LESION_IMAGE.split(site, 0) for site in LESION_IMAGE.sites()}
+def sites():
+    return LESION_IMAGE.sites()
 
 
-def test_the_same_seed_gives_the_same_patients() -> None:
+def test_the_same_seed_gives_the_same_patients(sites) -> None:
     again, others = generate(SCANNERS[0], 60, 7), generate(SCANNERS[0], 60, 8)
     assert np.array_equal(np.stack(FRAME["image"]), np.stack(again["image"]))
     assert FRAME["lesion"].equals(again["lesion"])
     assert not np.array_equal(np.stack(FRAME["image"]), np.stack(others["image"]))
-    for ours, theirs in zip(LESION_IMAGE.sites(), generated(4, SEED), strict=True):
+    for ours, theirs in zip(sites, generated(4, SEED), strict=True):
         assert np.array_equal(np.stack(ours.frame["image"]), np.stack(theirs.frame["image"]))
 
 
@@ -50,8 +50,7 @@ def test_images_are_as_a_scanner_stores_them() -> None:
     LESION_IMAGE.check(FRAME)
 
 
-def test_four_hospitals_with_four_contrasts() -> None:
-    sites = LESION_IMAGE.sites()
+def test_four_hospitals_with_four_contrasts(sites) -> None:
     assert [len(site.frame) for site in sites] == list(PATIENTS)
     assert [site.declared_patients for site in sites] == [240, 215, 190, 145]
     assert len({scanner.contrast for scanner in SCANNERS}) == 4
@@ -64,7 +63,7 @@ def test_four_hospitals_with_four_contrasts() -> None:
     assert above == sorted(above, reverse=True)
 
 
-@pytest.mark.parametrize("hospitals", [1, 5, 16])
+@pytest.mark.parametrize("hospitals", [1, 5])
 def test_other_numbers_of_hospitals(hospitals: int) -> None:
     sites = LESION_IMAGE.sites(hospitals=hospitals)
     assert [site.id for site in sites] == [f"hospital-{i + 1}" for i in range(hospitals)]
@@ -78,8 +77,8 @@ def test_numbers_that_do_not_come(hospitals: int) -> None:
         LESION_IMAGE.sites(hospitals=hospitals)
 
 
-def test_parts_are_disjoint_and_repeatable() -> None:
-    site = LESION_IMAGE.sites()[3]
+def test_parts_are_disjoint_and_repeatable(sites) -> None:
+    site = sites[3]
     split, again = LESION_IMAGE.split(site, 3), LESION_IMAGE.split(site, 3)
     parts = [split.train, split.validation, split.test]
     assert [len(part) for part in parts] == [144, 36, 60]
@@ -92,7 +91,8 @@ def test_gain_and_offset_of_a_scanner_do_not_reach_the_model() -> None:
     assert np.allclose(LESION_IMAGE.encode(FRAME), LESION_IMAGE.encode(other), atol=1e-5)
 
 
-def test_a_matched_filter_is_fooled_and_not_blind(splits) -> None:
+def test_a_matched_filter_is_fooled_and_not_blind(sites) -> None:
+    splits = {site.id: LESION_IMAGE.split(site, 0) for site in sites}
     assert 0.70 <= matched_filter(splits) <= 0.85
 
 
@@ -130,10 +130,10 @@ def test_no_layer_mixes_patients() -> None:
     assert torch.allclose(model(x)[:3], model(x[:3]), atol=1e-5)
 
 
-def test_two_hospitals_learn_under_privacy() -> None:
-    sites = LESION_IMAGE.sites(hospitals=2)
-    splits = {site.id: LESION_IMAGE.split(site, 0) for site in sites}
-    state = trained(sites, splits, Decimal(8), seed=0)
+def test_two_hospitals_learn_under_privacy(sites) -> None:
+    two = sites[:2]
+    splits = {site.id: LESION_IMAGE.split(site, 0) for site in two}
+    state = trained(two, splits, Decimal(8), seed=0)
     for split in splits.values():
         logits, outcomes = scored(state, split)
         assert roc_auc_score(outcomes, logits) > 0.9
