@@ -14,10 +14,10 @@ offset of the grey values that they store.
 
 Everything is drawn from a fixed public seed, so all installations have the same patients.
 
-How the constants were chosen, of images, network and recipe: on patients from other seeds
-(501, 601 and 701 at the end), so that a matched filter misses many lesions and the network learns in few steps, with its
-probabilities right at one half. `tests/benchmarks/images.py` measures both on other patients; how
-hard the task is was a choice, so its figures say nothing of real images.
+How the constants of images, network and recipe were chosen: on patients from other seeds (501, 601
+and 701 at the end), so that a matched filter misses many lesions, and the network learns in few
+steps, with one half as the right threshold. `tests/benchmarks/images.py` measures both on other
+patients; how hard the task is was a choice, so its figures say nothing of real images.
 """
 
 from dataclasses import dataclass
@@ -177,7 +177,8 @@ def _distance(random: np.random.RandomState, patients: int, reach: float) -> Pic
     """From a place within `reach` of the middle, by row and by column; shape [n, side, side]."""
     down, right = _each(random.uniform(-reach, reach, (2, patients)))
     axis = np.arange(SIDE) - (SIDE - 1) / 2
-    return np.hypot(axis[:, None] - down, axis - right)
+    distance: Pictures = np.hypot(axis[:, None] - down, axis - right)
+    return distance
 
 
 def _smooth(random: np.random.RandomState, patients: int, width: float) -> Pictures:
