@@ -135,6 +135,7 @@ def calibrate(
     quick: Annotated[
         bool, typer.Option("--quick", help="Of four hospitals and short jobs only: to try a task.")
     ] = False,
+    jobs: Annotated[int, typer.Option(help="How many processes at once.", min=1, max=64)] = 2,
 ) -> None:
     """Measure honest rounds of a task, and choose the limits of its checks by them. Some minutes.
 
@@ -151,7 +152,7 @@ def calibrate(
 
     content = measure(
         task, data_dir, lambda what: print(what, file=sys.stderr, flush=True),
-        QUICK if quick else WHOLE,
+        QUICK if quick else WHOLE, jobs,
     )  # fmt: skip
     if out is None:
         print_json(content)

@@ -22,7 +22,10 @@ times the model's length. What binds the first round is the cap on the step, the
 proof of the mapping.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import combinations
@@ -56,7 +59,6 @@ from privacy.training import train
 FALSE_ALARM = "0.0001"
 DROP = 1500
 _LEAST_OPPOSITION = 0.02
-_EPSILONS = ("0.5", "1", "3")
 _QUANTILES = (0.5, 0.9, 0.99, 0.999, 1.0)
 _TOLD = 0.2  # of signal against noise, below which what is left of it cannot be told from chance
 
@@ -70,6 +72,7 @@ class Scope:
     rounds: tuple[int, ...]
     hospitals: tuple[int, ...]
     seeds: tuple[int, ...]
+    epsilons: tuple[str, ...] = ("0.5", "1", "3")
 
 
 WHOLE = Scope((10, 50), (4, 12), (0, 1))
@@ -127,31 +130,84 @@ class _Seen:
     against: list[float] = field(default_factory=list)  # in standard deviations of noise
     drops: list[tuple[float, float]] = field(default_factory=list)  # (noise over model, fall)
 
+    def add(self, more: "_Seen") -> None:
+        """What else was measured, behind what is here."""
+        self.steps += more.steps
+        for when, values in more.r.items():
+            self.r.setdefault(when, []).extend(values)
+        for name in ("reach", "compared", "left", "opposition", "against", "drops"):
+            getattr(self, name).extend(getattr(more, name))
+
 
 def calibrate(
-    name: str, data_dir: Path | None, watch: Watch = lambda _: None, scope: Scope = WHOLE
-) -> dict[str, Any]:
+    name: str, data_dir: Path | None, watch: Watch = lambda _: None, scope: Scope = WHOLE,
+    jobs: int = 1,
+) -> dict[str, Any]:  # fmt: skip
     """All that is measured of a task, and the thresholds chosen: what its file holds.
 
     Raises:
         TaskError: if the task or its data cannot be had.
     """
     task, seen = tasks.get(name), _Seen()
-    delta = task.delta
     for count in scope.hospitals:
-        for seed in scope.seeds:
-            hospitals = tuple(
-                Hospital.of(site, task, seed) for site in sites_of(task, data_dir, count)
-            )
-            for rounds in scope.rounds:
-                watch(f"{count} hospitals, {rounds} rounds, seed {seed}")
-                setting = _setting(task, hospitals, rounds, Decimal(1), delta)
-                for missing in (None, *hospitals) if rounds == scope.rounds[0] else (None,):
-                    seen.opposition.append(_most_against(task, setting, missing))
-                for epsilon in _EPSILONS:
-                    setting = _setting(task, hospitals, rounds, Decimal(epsilon), delta)
-                    _look(task, setting, seed, seen)
-    return _summary(task, delta, scope, seen)
+        sites_of(task, data_dir, count)  # what is not there is said at once
+    parts = [
+        _Part(name, data_dir, count, seed, rounds, rounds == scope.rounds[0], scope.epsilons)
+        for count in scope.hospitals
+        for seed in scope.seeds
+        for rounds in scope.rounds
+    ]
+    with _processes(jobs) as looking:
+        for part, found in zip(parts, looking(_seen, parts), strict=True):
+            seen.add(found)
+            watch(f"{part.count} hospitals, {part.rounds} rounds, seed {part.seed}: done")
+    return _summary(task, task.delta, scope, seen)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One part of what is looked at. each_missing: also with each hospital missing in turn."""
+
+    name: str
+    data_dir: Path | None
+    count: int
+    seed: int
+    rounds: int
+    each_missing: bool
+    epsilons: tuple[str, ...]
+
+
+Looking = Callable[[Callable[[_Part], _Seen], list[_Part]], Iterable[_Seen]]
+
+
+@contextmanager
+def _processes(jobs: int) -> Iterator[Looking]:
+    """A `map` in so many processes; what it gives does not depend on how many."""
+    if jobs == 1:
+        yield map
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, initializer=_one_thread) as pool:
+        yield pool.map
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _seen(part: _Part) -> _Seen:
+    task, seen = tasks.get(part.name), _Seen()
+    sites = sites_of(task, part.data_dir, part.count)
+    hospitals = tuple(Hospital.of(site, task, part.seed) for site in sites)
+    setting = _setting(task, hospitals, part.rounds, Decimal(1), task.delta)
+    for missing in (None, *hospitals) if part.each_missing else (None,):
+        seen.opposition.append(_most_against(task, setting, missing))
+    for epsilon in part.epsilons:
+        setting = _setting(task, hospitals, part.rounds, Decimal(epsilon), task.delta)
+        _look(task, setting, part.seed, seen)
+    return seen
 
 
 def _setting(
@@ -264,7 +320,7 @@ def _summary(task: Task, delta: Decimal, scope: Scope, seen: _Seen) -> dict[str,
     return {
         "task": task.name,
         "inputs": {
-            "epsilons": list(_EPSILONS), "delta": str(delta), "rounds": list(scope.rounds),
+            "epsilons": list(scope.epsilons), "delta": str(delta), "rounds": list(scope.rounds),
             "hospitals": list(scope.hospitals), "seeds": list(scope.seeds),
         },
         "counts": {

@@ -13,7 +13,7 @@ from consortium.lab.attacks.coordinator import CoordinatorAttack, SwappedModel
 from consortium.lab.catalogue import BY_NAME, CATALOGUE
 from consortium.lab.members import Members
 
-TRIALS = 4  # `make bench AREA=lab` plays hundreds
+TRIALS = 10  # `make bench AREA=lab` plays hundreds
 ALWAYS = [cheat.name for cheat in CATALOGUE if cheat.codes and cheat.always]
 
 

@@ -47,9 +47,8 @@ def test_a_job_is_held_to_its_tasks_thresholds() -> None:
 
 
 def test_a_small_calibration_is_repeatable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    small = {"_EPSILONS": ("1",), "_ROUNDS": (2,), "_HOSPITALS": (3,), "_SEEDS": (0,)}
-    for constant, value in small.items():
-        monkeypatch.setattr(calibration, constant, value)
+    small = calibration.Scope((2,), (3,), (0,), ("1",))
+    monkeypatch.setattr(calibration, "WHOLE", small)
     path = tmp_path / "calibration.json"
     done = CliRunner().invoke(app, ["task", "calibrate", "breast-cancer", "--out", str(path)])
     assert done.exit_code == 0, done.output
@@ -59,7 +58,7 @@ def test_a_small_calibration_is_repeatable(monkeypatch: pytest.MonkeyPatch, tmp_
         "jobs_without_noise": 4,
     }  # fmt: skip
     assert found["thresholds"]["false_alarm"] == "0.0001"
-    assert found == calibration.calibrate("breast-cancer", None)
+    assert found == calibration.calibrate("breast-cancer", None, scope=small)
 
 
 def test_tasks_are_listed_and_shown() -> None:
