@@ -91,8 +91,8 @@ def export(
     ] = FileFormat.SAFETENSORS,
     inputs: Annotated[
         Inputs | None,
-        typer.Option(help="What an onnx model takes: the columns of the task's table (default, "
-                          "where it has some), or inputs that are encoded already."),
+        typer.Option(help="What an onnx model takes: columns, or an image, as the task has them "
+                          "(default), or inputs that are encoded already."),
     ] = None,
     ledger: LedgerOption = None,
     genesis: GenesisOption = None,

@@ -11,7 +11,8 @@ class FileFormat(StrEnum):
 
 
 class Inputs(StrEnum):
-    """What an ONNX model takes: a table's columns as they are, or inputs that are encoded."""
+    """What an ONNX model takes: columns or an image as they are, or inputs that are encoded."""
 
     COLUMNS = "columns"
+    IMAGE = "image"
     ENCODED = "inputs"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from consortium.errors import ModelFileInvalid, ModelUnexportable, PartMissing
 from consortium.model_files.formats import Inputs
+from consortium.tasks.image import Images
 from consortium.tasks.schema import Table
 from ledger.content import Weights
 
@@ -39,17 +40,19 @@ def build(
         task: gives the layers and, for columns, their encoding.
         weights: float32 arrays by torch name.
         label: metadata.
-        inputs: what it takes; None: columns where the task has some.
+        inputs: what it takes; None: columns, or an image, whichever the task is of.
 
     Raises:
         ModelUnexportable: if the weights are not this task's model's, or a layer has no rule.
         PartMissing: if onnx or torch is not installed.
     """
     helper, numpy_helper = _onnx("helper"), _onnx("numpy_helper")
-    chosen = inputs or (Inputs.COLUMNS if task.features else Inputs.ENCODED)
-    if chosen is Inputs.COLUMNS and not task.features:
+    raw = _raw(task)
+    chosen = inputs or raw
+    if chosen not in (raw, Inputs.ENCODED):
         raise ModelUnexportable(
-            f"the task {task.name} has no columns", "export it with --inputs inputs"
+            f"the task {task.name} takes no {chosen.value}",
+            f"export it with --inputs {raw.value} or --inputs {Inputs.ENCODED.value}",
         )
     module = _module(task)
     _check_form(module, weights)
@@ -166,8 +169,16 @@ def _check_form(module: "nn.Module", weights: Weights) -> None:
         )
 
 
+def _raw(task: "Task") -> Inputs:
+    """What the task's inputs are before they are encoded, as far as a graph can encode them."""
+    if isinstance(task.inputs, Table):
+        return Inputs.COLUMNS
+    return Inputs.IMAGE if isinstance(task.inputs, Images) else Inputs.ENCODED
+
+
 def _nodes(task: "Task", module: "nn.Module", inputs: Inputs) -> tuple[list[Any], Any]:
     from consortium.model_files.columns import add_columns
+    from consortium.model_files.image import add_image
     from consortium.model_files.layers import add_layers, input_shape
     from consortium.model_files.nodes import Nodes
 
@@ -179,6 +190,9 @@ def _nodes(task: "Task", module: "nn.Module", inputs: Inputs) -> tuple[list[Any]
         assert isinstance(table, Table)
         kind, shape = helper.TensorProto.DOUBLE, ["patients", len(table.features)]
         value, impossible = add_columns(nodes, table.features, table.common_share, value)
+    elif inputs is Inputs.IMAGE:
+        shape = ["patients", *task.inputs.shape]
+        value = add_image(nodes, value)
     logits = add_layers(nodes, module, value)
     axis = nodes.constant([1], np.int64)
     if impossible is None:

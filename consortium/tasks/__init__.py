@@ -6,9 +6,10 @@ from consortium.tasks.breast_cancer import BREAST_CANCER
 from consortium.tasks.errors import TaskUnknown
 from consortium.tasks.folders import folder_of, load_task, task_folders
 from consortium.tasks.heart_disease import HEART_DISEASE
+from consortium.tasks.lesion_image import LESION_IMAGE
 from consortium.tasks.task import Task
 
-TASKS: Final = {task.name: task for task in (BREAST_CANCER, HEART_DISEASE)}
+TASKS: Final = {task.name: task for task in (BREAST_CANCER, HEART_DISEASE, LESION_IMAGE)}
 """Those that come with the installation."""
 
 

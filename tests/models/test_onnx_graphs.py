@@ -21,6 +21,7 @@ from consortium.errors import ModelFileInvalid, ModelUnexportable, PartMissing
 from consortium.model_files import onnx_file
 from consortium.model_files.formats import Inputs
 from consortium.tasks.errors import DataInvalid
+from consortium.tasks.image import Images
 from consortium.tasks.network import Mlp
 from consortium.tasks.task import Task
 from consortium.weights import of_module, to_torch
@@ -32,7 +33,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "models.md"
 
 def task_with(module: nn.Module, **changed: Any) -> Task:
     """What `onnx_file` asks of a task, with any module as its model and no columns."""
-    known = {"name": "made-up", "features": (), "model": lambda: module}
+    known = {"name": "made-up", "features": (), "inputs": Images(8), "model": lambda: module}
     return cast(Task, SimpleNamespace(**known | changed))
 
 
@@ -102,7 +103,7 @@ def test_every_layer_acts_as_in_torch(
         nn.init.normal_(parameter, std=0.5)
     module.eval()
     weights = of_module(module)
-    model = onnx_file.build(task_with(module), weights, {"medpole.job": "job-1"})
+    model = onnx_file.build(task_with(module), weights, {"medpole.job": "job-1"}, Inputs.ENCODED)
     x = torch.randn(PATIENTS, *shape)
     with torch.no_grad():
         expected = module(x)
@@ -131,7 +132,7 @@ def test_every_layer_acts_as_in_torch(
 def test_a_layer_without_a_rule_is_refused(layer: nn.Module, match: str) -> None:
     module = nn.Sequential(nn.Linear(4, 4), layer, nn.Linear(4, 1))
     with pytest.raises(ModelUnexportable, match=match):
-        onnx_file.build(task_with(module), of_module(module), {})
+        onnx_file.build(task_with(module), of_module(module), {}, Inputs.ENCODED)
 
 
 def test_weights_of_another_form_are_refused() -> None:
@@ -142,10 +143,10 @@ def test_weights_of_another_form_are_refused() -> None:
     ):
         with pytest.raises(ModelUnexportable, match="not of the model"):
             onnx_file.build(task, weights, {})
-    with pytest.raises(ModelUnexportable, match="no columns"):
+    with pytest.raises(ModelUnexportable, match="takes no columns"):
         onnx_file.build(task, of_module(linear()), {}, Inputs.COLUMNS)
     with pytest.raises(ModelUnexportable, match="no linear layer"):
-        onnx_file.build(task_with(nn.Tanh()), {}, {})
+        onnx_file.build(task_with(nn.Tanh()), {}, {}, Inputs.ENCODED)
 
 
 # columns
@@ -177,7 +178,7 @@ def trained(task: Task, random: np.random.Generator) -> tuple[nn.Module, dict[st
 
 
 @pytest.mark.parametrize("hidden", [(), (5,)])
-@pytest.mark.parametrize("name", sorted(tasks.TASKS))
+@pytest.mark.parametrize("name", [name for name, task in tasks.TASKS.items() if task.features])
 def test_columns_are_encoded_as_the_task_does(name: str, hidden: tuple[int, ...]) -> None:
     random = np.random.default_rng(1)
     task = replace(tasks.get(name), network=Mlp(hidden))
@@ -195,6 +196,21 @@ def test_columns_are_encoded_as_the_task_does(name: str, hidden: tuple[int, ...]
         same(*found, expected)
     plain = session(onnx_file.build(task, weights, {}, Inputs.ENCODED))
     same(*plain.run(None, {"inputs": encoded}), expected)
+
+
+def test_images_are_scaled_as_the_task_does() -> None:
+    task, random = tasks.get("lesion-image"), np.random.default_rng(3)
+    module, weights = trained(task, random)
+    grey = random.integers(0, 4096, (PATIENTS, *task.inputs.shape)).astype(np.float32)
+    grey[0] = 7  # an even image
+    encoded = task.encode(pd.DataFrame({"image": list(grey[:, 0])}))
+    with torch.no_grad():
+        expected = module(torch.from_numpy(encoded))
+    same(*session(onnx_file.build(task, weights, {})).run(None, {"image": grey}), expected)
+    plain = session(onnx_file.build(task, weights, {}, Inputs.ENCODED))
+    same(*plain.run(None, {"inputs": encoded}), expected)
+    with pytest.raises(ModelUnexportable, match="takes no columns"):
+        onnx_file.build(task, weights, {}, Inputs.COLUMNS)
 
 
 def test_a_patient_whose_values_are_impossible_gets_no_number() -> None:
@@ -236,7 +252,9 @@ def test_the_lines_of_the_docs_predict(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_what_is_no_onnx_file_is_refused() -> None:
-    whole = onnx_file.to_bytes(onnx_file.build(task_with(linear()), of_module(linear()), {}))
+    whole = onnx_file.to_bytes(
+        onnx_file.build(task_with(linear()), of_module(linear()), {}, Inputs.ENCODED)
+    )
     for data in (b"", b"no model", whole[:50], whole[:-1], bytes(1000)):
         with pytest.raises(ModelFileInvalid):
             onnx_file.read(data)
@@ -244,7 +262,7 @@ def test_what_is_no_onnx_file_is_refused() -> None:
 
 @pytest.mark.parametrize("change", ["twice", "elsewhere", "short"])
 def test_weights_that_are_not_whole_in_the_file_are_refused(change: str) -> None:
-    model = onnx_file.build(task_with(linear()), of_module(linear()), {})
+    model = onnx_file.build(task_with(linear()), of_module(linear()), {}, Inputs.ENCODED)
     first = model.graph.initializer[0]
     if change == "twice":
         model.graph.initializer.append(first)
