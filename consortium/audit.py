@@ -118,7 +118,7 @@ def derived_results(folder: Path) -> Iterator[tuple[Result, Result]]:
     """
     view: ExportView | None = None
     for block, _ in read_blocks(folder):
-        last = block.entries[-1].record
+        last = block.entries[-1].record if block.entries else None
         if view is None:
             view = ExportView(folder, _begin(block))
         elif isinstance(last, Result):

@@ -112,6 +112,7 @@ def evaluate(task: Task, state: State, frame: pd.DataFrame) -> Metrics:
     x, y = task.tensors(frame)
     model = task.model()
     model.load_state_dict(state)
+    model.eval()
     with torch.no_grad():
         logits = model(x).squeeze(1).double().numpy()
     return metrics(logits, y.numpy())

@@ -127,15 +127,16 @@ def initial_model(task: str, seed: int) -> Weights:
 
 def task_groups(job: Job) -> tuple[MappingGroup, ...]:
     """The axes of the job's model that the secure mapping permutes."""
-    return _groups(job.task, job.seed)
+    return _groups(job.task, tasks.get(job.task).code, job.seed)
 
 
 # Found on a model that is built for nothing else, and asked for in every phase of a round.
 @lru_cache(maxsize=32)
-def _groups(task: str, seed: int) -> tuple[MappingGroup, ...]:
+def _groups(task: str, code: str, seed: int) -> tuple[MappingGroup, ...]:
     from sml.model_groups import groups_for  # loads torch
 
-    return groups_for(tasks.get(task).model(seed))
+    known = tasks.get(task)
+    return groups_for(known.model(seed), example=known.example())
 
 
 def check_job(job: Job, members: Mapping[str, MemberForm]) -> None:

@@ -36,7 +36,10 @@ class NamedModel:
     @property
     def title(self) -> str:
         """For people: which of the job's models it is."""
-        return f"round {self.round}" if self.kind == "round" else self.kind
+        if self.kind != "released":
+            return f"round {self.round}" if self.kind == "round" else self.kind
+        rounds = "no round, so untrained" if not self.round else f"round {self.round}"
+        return f"released after {rounds}"
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,12 @@ def _data(contract: Job) -> list[str]:
     if task is None or task.fingerprint() != contract.task_fingerprint:
         return [who, "", "Its inputs are those of another version of the task than is here."]
     if not task.features:
-        return [who]
+        shape = " x ".join(map(str, task.inputs.shape))
+        return [
+            who, "",
+            f"The outcome is `{task.label}`, 1 or 0. The input is one image of each patient, "
+            f"{shape} numbers, scaled by its own mean and deviation.",
+        ]  # fmt: skip
     return [
         who, "",
         f"The outcome is the column `{task.label}`, 1 or 0. The inputs are these columns, scaled "

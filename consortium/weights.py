@@ -1,7 +1,7 @@
 """A model's weights: arrays by name, as bytes (safetensors), as one vector, in and out of torch."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,8 @@ from safetensors.numpy import load, save
 
 from consortium.errors import RoundInvalid
 from ledger.content import Weights
+
+_VALUES_AT_ONCE: Final = 4_000_000
 
 if TYPE_CHECKING:  # what only reads a ledger does without
     from torch import Tensor, nn
@@ -73,13 +75,47 @@ def to_torch(weights: Weights) -> "dict[str, Tensor]":
 
 
 def predictions(module: "nn.Module", models: Weights, inputs: "Tensor") -> NDArray[np.float64]:
-    """Logits [m, n] on inputs [n, ...] of m models of the module's form (`stack`)."""
+    """Logits [m, n] on inputs [n, ...] of m models of the module's form (`stack`).
+
+    In parts, so that no layer's output holds over 16 MB, however many models and patients.
+    """
     import torch
 
-    def logits(state: "dict[str, Tensor]") -> "Tensor":
-        predicted: Tensor = torch.func.functional_call(module, state, (inputs,))
+    module.eval()
+    state = to_torch(models)
+    count, patients = len(next(iter(state.values()))), len(inputs)
+    widest = _widest(module, inputs)
+    at_once = max(1, min(patients, _VALUES_AT_ONCE // widest))
+    together = max(1, _VALUES_AT_ONCE // (widest * at_once))
+
+    def logits(state: "dict[str, Tensor]", some: "Tensor") -> "Tensor":
+        predicted: Tensor = torch.func.functional_call(module, state, (some,))
         return predicted.squeeze(1)
 
+    found = np.empty((count, patients))
     with torch.no_grad():
-        stacked: Tensor = torch.func.vmap(logits)(to_torch(models))
-    return stacked.numpy().astype(np.float64)
+        for first in range(0, count, together):
+            part = {name: tensor[first : first + together] for name, tensor in state.items()}
+            for start in range(0, patients, at_once):
+                some = inputs[start : start + at_once]
+                of_part: Tensor = torch.func.vmap(logits, in_dims=(0, None))(part, some)
+                found[first : first + together, start : start + at_once] = of_part.numpy()
+    return found
+
+
+def _widest(module: "nn.Module", inputs: "Tensor") -> int:
+    """The most values that a layer gives for one patient."""
+    if inputs.ndim == 2:  # a table: no layer gives more than it has rows of weights
+        return max(inputs.shape[1], *(len(p) for p in module.parameters()))
+    import torch
+
+    sizes = [inputs[0].numel()]
+    hooks = [
+        layer.register_forward_hook(lambda _, __, output: sizes.append(output[0].numel()))
+        for layer in module.modules()
+    ]
+    with torch.no_grad():
+        module(inputs[:1])
+    for hook in hooks:
+        hook.remove()
+    return max(sizes)

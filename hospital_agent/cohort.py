@@ -124,8 +124,9 @@ class Cohort:
 
     def tensors(self, part: str) -> "tuple[Tensor, Tensor]":
         """Encoded inputs, float32 [n, ...], and labels, float32 [n]. Read once, not changed."""
-        path = part_file(self.folder, part, tasks.get(self.task))
-        return _tensors(self.task, self.folder, part, path.stat().st_mtime_ns)
+        task = tasks.get(self.task)
+        path = part_file(self.folder, part, task)
+        return _tensors(self.task, task.code, self.folder, part, path.stat().st_mtime_ns)
 
     def labels(self, part: str) -> NDArray[np.float64]:
         """Labels as float64 [n]."""
@@ -139,7 +140,9 @@ class Cohort:
 
 
 @lru_cache(maxsize=256)
-def _tensors(task: str, folder: Path, part: str, changed: int) -> "tuple[Tensor, Tensor]":
+def _tensors(
+    task: str, code: str, folder: Path, part: str, changed: int
+) -> "tuple[Tensor, Tensor]":
     known = tasks.get(task)
     return known.tensors(read_part(folder, part, known))
 

@@ -128,6 +128,8 @@ def add_cohort(
         )
     policy = Policy.read(folder.path / "policy.json")
     warnings = list(report.warnings)
+    if policy.fewest_alike and not task.features:
+        warnings.append("the policy's fewest_alike says nothing of images: they stay as they are")
     if policy.fewest_alike and task.features:
         made = made_alike(task, frame, policy)
         frame = made.frame

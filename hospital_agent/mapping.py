@@ -35,7 +35,7 @@ from hospital_agent.errors import MappingFileInvalid
 from hospital_agent.sources.source import cell
 
 MOST_BYTES: Final = 2**20
-Kind = Literal["csv", "parquet", "sql", "omop", "fhir", "dicom"]
+Kind = Literal["csv", "parquet", "sql", "omop", "fhir", "dicom", "png"]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Code = Annotated[str | int, Field(union_mode="left_to_right")]
 

@@ -137,7 +137,14 @@ class Reading:
                 "the mapping file: rows cannot choose among a patient's images",
                 "label one image of each patient",
             )
-        return (raster(pixels, inputs.side) for pixels in self._source.images())
+        return self._rasters(self._source, inputs.side)
+
+    def _rasters(self, source: HoldsImages, side: int) -> Iterator[NDArray[np.float32]]:
+        for row, pixels in enumerate(source.images(), start=1):
+            try:
+                yield raster(pixels, side)
+            except DataInvalid as error:
+                raise DataInvalid(f"row {row}: {error.what}", error.resolve) from None
 
     @property
     def findings(self) -> tuple[Finding, ...]:

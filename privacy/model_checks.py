@@ -87,8 +87,9 @@ def away_from_start(model: nn.Module) -> Iterator[None]:
 def check_apart(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) -> None:
     """Refuse a loss that is averaged over patients, and a model or loss in which they meet.
 
-    x: [1 or 2, ...]. Patients meet where the loss of one has a gradient in another, is another one
-    beside another, or leaves something in the model for the next.
+    x: [n, ...], a few patients, of unlike labels where there are some (`unlike`): a loss weighted
+    by how many are of a class looks right on one class. Patients meet where the loss of one has a
+    gradient in another, is another one beside others, or leaves something in the model.
     """
     buffers = [buffer.clone() for buffer in model.buffers()]
     x = x.clone().requires_grad_(x.is_floating_point())
@@ -97,8 +98,12 @@ def check_apart(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) ->
     mixed = losses.shape != (len(x),)
     if not mixed and len(x) > 1:
         watched = [value for value in (logits, x) if value.requires_grad]
-        of_first = torch.autograd.grad(losses[0], watched, allow_unused=True)
-        mixed = any(bool((g[1:] != 0).any()) for g in of_first if g is not None)
+        for patient in range(len(x)):  # not of the first only: each might see those before it
+            found = torch.autograd.grad(
+                losses[patient], watched, retain_graph=True, allow_unused=True
+            )
+            others = torch.arange(len(x), device=x.device) != patient
+            mixed = mixed or any(bool((g[others] != 0).any()) for g in found if g is not None)
         mixed = mixed or not _alike_alone(model, loss, x.detach(), y)
     pairs = zip(buffers, model.buffers(), strict=True)
     if mixed or not all(torch.equal(before, after) for before, after in pairs):
@@ -110,12 +115,20 @@ def check_apart(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) ->
 
 
 def _alike_alone(model: nn.Module, loss: PerPatientLoss, x: Tensor, y: Tensor) -> bool:
-    """Whether the first patient's loss is the same without the others, dropout aside."""
+    """Whether each patient's loss is the same without the others, dropout aside."""
     model.eval()
     with torch.no_grad():
-        together, alone = loss(model(x), y)[:1], loss(model(x[:1]), y[:1])
+        together = loss(model(x), y)
+        alone = torch.cat([loss(model(a[None]), b[None]) for a, b in zip(x, y, strict=True)])
     model.train()
     return torch.allclose(together, alone, rtol=1e-9, atol=1e-9, equal_nan=True)
+
+
+def unlike(y: Tensor, patients: int) -> Tensor:
+    """Places of so many patients, the first two of unlike labels if there are such; y: [n, ...]."""
+    differs = (y != y[0]).reshape(len(y), -1).any(dim=1).nonzero()[:1, 0].tolist()
+    order = list(dict.fromkeys([0, *differs, *range(min(len(y), patients))]))
+    return torch.tensor(order[:patients], device=y.device)
 
 
 def check_sum(model: nn.Module, summed: Summed, loss: PerPatientLoss, x: Tensor, y: Tensor) -> None:

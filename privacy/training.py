@@ -23,6 +23,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,9 @@ from privacy.devices import CPU, device_of
 from privacy.errors import CohortTooSmall, NonFiniteUpdate
 from privacy.model_checks import Summed
 from privacy.noise import NoiseSource, normal_draws
+
+_LOOKED_AT: Final = 4
+"""Patients on whom it is looked whether they meet."""
 
 ClippedSum = Callable[[Tensor | None], list[Tensor]]
 """(bool [n], the batch; None for all) -> one sum for each trainable parameter, of its shape."""
@@ -76,7 +80,8 @@ def train(
     working = _working_copy(model, place)
     features, labels = _wide(x, place), _wide(y, place)
     with model_checks.away_from_start(working):
-        model_checks.check_apart(working, loss, features[:2], labels[:2])
+        some = model_checks.unlike(labels, _LOOKED_AT)
+        model_checks.check_apart(working, loss, features[some], labels[some])
     gradient = clipped_gradient(working, loss, features, labels, terms)
     descend(trainable(working), gradient, terms, noise, (len(x),))
     _store(working, model)
@@ -97,14 +102,15 @@ def clipped_gradient(
     clip, clipping = float(terms.clip), terms.clipping
     if closed_form.stackable(model, x):
         return lambda chosen: closed_form.clipped_sum(model, loss, x, y, clip, clipping, chosen)
+    two = model_checks.unlike(y, 2)
     if closed_form.supports(model, x):
         clipped_sum: Summed = partial(
             closed_form.clipped_sum, model, loss, at_once=closed_form.at_once(model, x)
         )
         with model_checks.away_from_start(model):
-            model_checks.check_sum(model, clipped_sum, loss, x[:2], y[:2])
+            model_checks.check_sum(model, clipped_sum, loss, x[two], y[two])
     else:
-        clipped_sum = opacus_training.prepare(model, loss, x[:2], y[:2])
+        clipped_sum = opacus_training.prepare(model, loss, x[two], y[two])
 
     def of_batch(chosen: Tensor | None) -> list[Tensor]:
         batch = (x, y) if chosen is None else (x[chosen], y[chosen])

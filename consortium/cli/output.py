@@ -31,10 +31,14 @@ class CodedError(Protocol):
 
 def fail(code: str, what: str, resolve: str, status: int = EXIT_ERROR) -> NoReturn:
     """Prints an error and exits."""
-    one_line = " ".join(what.split())
-    print(f"error[{code}]: {one_line}", file=sys.stderr)
-    print(f"how to resolve: {' '.join(resolve.split())}", file=sys.stderr)
+    print(f"error[{code}]: {_plain(what)}", file=sys.stderr)
+    print(f"how to resolve: {_plain(resolve)}", file=sys.stderr)
     raise SystemExit(status)
+
+
+def _plain(text: str) -> str:
+    """One line, without what a terminal would obey: it may quote a file of somebody else's."""
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())
 
 
 def print_result(content: Mapping[str, Any], format: Format) -> None:

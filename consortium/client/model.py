@@ -133,7 +133,7 @@ def _export(name: str, out: Path, format: str, inputs: str | None) -> Plan[Path]
     except ValueError:
         raise OptionInvalid(
             f"models are not written as {format[:20]!r} that takes {str(inputs)[:20]!r}",
-            "format is onnx or safetensors; inputs are columns, inputs, or None",
+            "format is onnx or safetensors; inputs are columns, image, inputs, or None",
         ) from None
     weights = yield from _weights(name)
     index, job = yield from _named_by(name)

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a model's file holds. ``onnx``: all of it, where it is of that format."""
+    """What a model's file holds. ``onnx``: all of it, where it is of that format; ``data``: its
+    bytes."""
 
     format: FileFormat
     weights: Weights
     metadata: dict[str, str]
     onnx: "ModelProto | None" = None
+    data: bytes = b""
 
 
 def model_bytes(
@@ -105,7 +107,7 @@ def read_model(path: Path) -> ModelFile:
         return ModelFile(FileFormat.SAFETENSORS, weights, _metadata(data))
     model = onnx_file.read(data)
     metadata = onnx_file.metadata_of(model)
-    return ModelFile(FileFormat.ONNX, onnx_file.weights_of(model), metadata, model)
+    return ModelFile(FileFormat.ONNX, onnx_file.weights_of(model), metadata, model, data)
 
 
 def write_new(path: Path, data: bytes) -> None:
@@ -140,5 +142,20 @@ def _is_safetensors(data: bytes) -> bool:
 
 
 def _metadata(data: bytes) -> dict[str, str]:
-    header: Any = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return dict(header.get("__metadata__") or {})
+    """What a safetensors file says of itself. Beside it there is nothing but weights.
+
+    Raises:
+        ModelFileInvalid: if there is.
+    """
+    text = data[8 : 8 + int.from_bytes(data[:8], "little")]
+    header: Any = json.loads(text, object_pairs_hook=_once)
+    metadata = header.pop("__metadata__", None) or {}
+    if any(set(entry) != {"dtype", "shape", "data_offsets"} for entry in header.values()):
+        raise onnx_file.invalid("something stands in it beside weights and metadata")
+    return dict(metadata)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise onnx_file.invalid("a name stands twice in its header")
+    return dict(pairs)

@@ -2,8 +2,9 @@
 
 The graph's initializers are the weights and nothing else, each under its torch name; all other
 numbers are constants of the task. Outputs are ``logit`` and ``probability``, float32 [n]. The input
-is ``columns``, float64 [n, columns], as they stand in the task's table, NaN for what is missing;
-or, for images and where it is asked for, ``inputs``, float32 [n, ...], already encoded.
+is ``columns``, float64 [n, columns], as they stand in the task's table, NaN for what is missing; or
+``image``, float32 [n, 1, side, side], grey values; or, where it is asked for, ``inputs``, float32
+[n, ...], already encoded.
 """
 
 import json
@@ -119,6 +120,8 @@ def weights_of(model: "ModelProto") -> dict[str, NDArray[Any]]:
     for initializer in model.graph.initializer:
         if initializer.name in weights or initializer.data_location == tensor.EXTERNAL:
             raise invalid("its weights are not each once in the file itself")
+        if not isinstance(initializer.name, str):  # bytes that are no text
+            raise invalid("a weight's name is no text")
         try:
             weights[initializer.name] = numpy_helper.to_array(initializer)
         except (ValueError, TypeError, KeyError, NotImplementedError):

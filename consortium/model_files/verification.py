@@ -98,7 +98,12 @@ def _compare_graph(file: ModelFile, lineage: Lineage) -> None:
             f"the weights are this ledger's, but their graph cannot be built anew: {error.what}",
             "use the version of MedPoLe that the job ran with, or verify its safetensors file",
         ) from None
-    if differing := onnx_file.differences(file.onnx, expected):
+    differing = onnx_file.differences(file.onnx, expected)
+    if not differing and file.data != onnx_file.to_bytes(
+        expected
+    ):  # said twice, say: the last counts
+        differing = ["how it is written"]
+    if differing:
         raise ModelUnproven(
             "the weights are this ledger's, but the file differs from what is exported of them "
             f"in: {', '.join(differing)}",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from consortium import weights as weight_forms
 from consortium.tasks.errors import TaskError
 from consortium.tasks.image import IMAGE
 from consortium.tasks.schema import CLAMP, Feature
@@ -93,6 +94,8 @@ def _model(task: Task, data_dir: Path | None) -> Item:
             "model", "missing", f"it gives {list(logits.shape)}, {logits.dtype}",
             f"one logit for each patient: [{_PATIENTS}, 1], float32",
         )  # fmt: skip
+    stacked = weight_forms.stack([weight_forms.of_module(model)] * 2)
+    weight_forms.predictions(model, stacked, _made_up(task))  # as validators compare models
     size = f"{sum(p.numel() for p in model.parameters())} parameters"
     if float(logits.abs().max()) > 1e-6:
         return Item(
@@ -105,7 +108,7 @@ def _model(task: Task, data_dir: Path | None) -> Item:
 def _mapping(task: Task, data_dir: Path | None) -> Item:
     from sml.model_groups import groups_for
 
-    groups = groups_for(task.model(0))
+    groups = groups_for(task.model(0), example=task.example())
     if not all(group.exact for group in groups):
         return Item(
             "mapping", "missing", "a group does not un-map to the bit", "use permutations only"

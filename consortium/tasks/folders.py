@@ -49,7 +49,7 @@ def load_task(folder: Path) -> Task:
         raise TaskInvalid(
             f"{path} cannot be read ({error.strerror})", "write one with `consortium task new`"
         ) from None
-    return _loaded(folder.resolve(), content)
+    return _loaded(folder.absolute(), content)
 
 
 @lru_cache

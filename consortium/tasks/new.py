@@ -10,7 +10,7 @@ from consortium.tasks import TASKS
 from consortium.tasks.folders import TASK_FILE
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-LONGEST_NAME: Final = 40
+LONGEST_NAME: Final = 32
 SMALLEST_SIDE, LARGEST_SIDE = 8, 512
 
 

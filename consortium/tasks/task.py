@@ -203,6 +203,12 @@ class Task:
         """An untrained model: x [n, *inputs.shape] -> logits [n, 1], float32."""
         return self.network.build(self.inputs.shape, seed)
 
+    def example(self) -> "Tensor":
+        """Inputs of the right shape, [2, *inputs.shape], of no patient."""
+        import torch
+
+        return torch.zeros(2, *self.inputs.shape)
+
     @staticmethod
     def loss(logits: "Tensor", y: "Tensor") -> "Tensor":
         """Cross-entropy of each patient, shape [n], from logits [n, 1] and labels [n]."""

@@ -17,7 +17,6 @@ from consortium.tasks.errors import TaskUncalibrated
 from ledger.records import Thresholds
 
 
-@lru_cache
 def calibration_of(task: str, folder: Path | None = None) -> dict[str, Any]:
     """All that was measured when the task was calibrated, as its file holds it.
 
@@ -33,9 +32,17 @@ def calibration_of(task: str, folder: Path | None = None) -> dict[str, Any]:
     return content
 
 
-@lru_cache
 def thresholds_of(task: str, folder: Path | None = None) -> Thresholds:
     """The limits that were chosen. Raises TaskUncalibrated."""
+    return _installed(task) if folder is None else _thresholds(task, folder)
+
+
+@lru_cache
+def _installed(task: str) -> Thresholds:
+    return _thresholds(task, None)
+
+
+def _thresholds(task: str, folder: Path | None) -> Thresholds:
     try:
         return Thresholds.model_validate(calibration_of(task, folder)["thresholds"])
     except (KeyError, ValidationError):

@@ -89,7 +89,8 @@ def _kind(address: Address) -> str:
     if path.is_dir():
         if any(path.glob("*.ndjson")):
             return "fhir"
-        return "png" if any(path.rglob("*.[pP][nN][gG]")) else "dicom"
+        pngs = any(path.rglob("*.[pP][nN][gG]"))
+        return "png" if pngs and not any(map(_is_dicom, path.rglob("*"))) else "dicom"
     kind = _BY_SUFFIX.get(path.suffix.lower())
     if kind is None:
         raise SourceUnsupported(
@@ -98,6 +99,14 @@ def _kind(address: Address) -> str:
             "or a database like postgresql://USER@HOST/DATABASE",
         )
     return kind
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:  # a folder, or one that cannot be read: its reader will say so
+        return False
 
 
 def _csv(path: Path, mapping: Mapping) -> CsvFile:

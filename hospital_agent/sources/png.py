@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from consortium.errors import PartMissing
-from hospital_agent.errors import ImageUnreadable, TableUnreadable
+from hospital_agent.errors import ImageUnreadable, PatientRepeated, TableUnreadable
 from hospital_agent.sources.grey import grey
 from hospital_agent.sources.source import Source
 from privacy.errors import BurnedInPixels
@@ -61,7 +61,7 @@ class PngFolder:
 
     def images(self) -> "Iterator[NDArray[np.float64]]":
         """As `HoldsImages.images` describes them. Images are named by their line in the labels."""
-        line = 1
+        line, seen = 1, set()
         for chunk in self._labels.chunks([FILE]):
             for name in chunk[FILE]:
                 line += 1
@@ -71,6 +71,12 @@ class PngFolder:
                         f"line {line} of the labels names no image of the folder",
                         "correct it, or take the line out",
                     )
+                if path in seen:
+                    raise PatientRepeated(
+                        f"line {line} of the labels names an image that one above it names",
+                        "label each image once",
+                    )
+                seen.add(path)
                 try:
                     yield _pixels(path)
                 except ImageUnreadable as error:
@@ -81,12 +87,16 @@ class PngFolder:
 
     @cached_property
     def _paths(self) -> dict[str, Path]:
-        found = self._folder.rglob("*")
-        return {
-            path.relative_to(self._folder).as_posix(): path
-            for path in found
-            if path.suffix.lower() == ".png" and path.is_file()
-        }
+        try:
+            return {
+                path.relative_to(self._folder).as_posix(): path
+                for path in self._folder.rglob("*")
+                if path.suffix.lower() == ".png" and path.is_file()
+            }
+        except OSError as error:  # which holds a name
+            raise ImageUnreadable(
+                f"a folder in it cannot be read ({error.strerror})", "check its owner"
+            ) from None
 
 
 def _pixels(path: Path) -> "NDArray[np.float64]":

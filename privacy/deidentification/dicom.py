@@ -75,6 +75,15 @@ _NUMBERS = """
     FlipAngle MagneticFieldStrength EchoTrainLength PixelIntensityRelationshipSign
     DistanceSourceToDetector DistanceSourceToPatient BodyPartThickness CompressionForce
 """
+_RLE: Final = "1.2.840.10008.1.2.5"
+_OF_PIXELS: Final = (
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+)
 _BODY: Final = {"PatientSize": (0.2, 2.8, 2), "PatientWeight": (0.2, 700.0, 1)}
 """Metres and kilograms that somebody can have, and the places that stay of them."""
 _CODES: Final = {
@@ -227,7 +236,9 @@ def deidentify(
                     setattr(clean, name, f"{day + days:%Y%m%d}")
         if pixels:
             clean.PixelData = _plain_pixels(dataset)
-            clean.PhotometricInterpretation = dataset.PhotometricInterpretation
+            for name in _OF_PIXELS:  # as they are now, unpacked: a packed file's may say otherwise
+                if name in dataset:
+                    setattr(clean, name, dataset.get(name))
         _mark(clean, dates_shifted=shift_dates)
     return clean
 
@@ -356,7 +367,10 @@ def _plain_pixels(dataset: "FileDataset") -> bytes:
     """Pixels unpacked, without what hides beside them: a stream's comments, unused high bits."""
     import numpy as np
 
-    if dataset.file_meta.TransferSyntaxUID.is_compressed:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax.is_compressed:
+        if "PlanarConfiguration" in dataset and syntax != _RLE:
+            dataset.PlanarConfiguration = 0  # as PS3.5 8.2 says of them, whatever the header does
         try:
             dataset.decompress(generate_instance_uid=False)
             _check_pixels(dataset, compressed=False)

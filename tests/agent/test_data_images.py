@@ -1,8 +1,9 @@
 """Folders of images become a cohort of a task of images: de-identified, in its raster, or not.
 
-The task is one that `consortium task new` writes; lesions are `tests/agent/test_lesions.py`.
+The task is one that `consortium task new` writes; lesions are `test_lesions_from_dicom.py`.
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from commands import ok, refused
 from dicom_examples import image, written
 from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit
 
 from consortium.tasks.image import IMAGE, raster
 from consortium.tasks.new import new_task
@@ -160,6 +163,37 @@ def test_a_png_that_is_none_stops_all(folder: HospitalFolder, images: Path) -> N
     (images / "3.png").write_bytes(content)
     labelled(images, file=[f"{i}.png" for i in range(PATIENTS - 1)] + ["../labels.csv"])
     refused("TableUnreadable", *add(folder, images, "--pixels-looked-at"))
+
+
+def test_an_image_that_is_labelled_twice_is_one_patient(
+    folder: HospitalFolder, images: Path
+) -> None:
+    for place in range(PATIENTS):
+        Image.fromarray(np.eye(9, dtype=np.uint8)).save(images / f"{place}.png")
+    labelled(images, file=[f"{i}.png" for i in range(PATIENTS - 1)] + ["7.png"])
+    said = refused("PatientRepeated", *add(folder, images, "--pixels-looked-at"))
+    assert "line 41" in said
+
+
+def test_colour_is_read_as_it_is_unpacked(folder: HospitalFolder, images: Path) -> None:
+    """JPEG unpacks to one sample beside the other, whatever the packed file's header says."""
+    for place in range(PATIENTS):
+        colour = np.full((16, 16, 3), (200, 20, place), np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(colour).save(buffer, "JPEG", quality=95)
+        one = image(
+            PatientID=f"MRN77{place:05d}", Rows=16, Columns=16, SamplesPerPixel=3,
+            PhotometricInterpretation="YBR_FULL_422", PlanarConfiguration=1, BitsAllocated=8,
+            BitsStored=8, HighBit=7, PixelData=encapsulate([buffer.getvalue()]),
+        )  # fmt: skip
+        one.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        one["PixelData"].is_undefined_length = True
+        written(images / f"{place}.dcm", one)
+    labelled(images, file=[f"{i}.dcm" for i in range(PATIENTS)])
+    ok(*add(folder, images))
+    expected = [0.299 * 200 + 0.587 * 20 + 0.114 * place for place in range(PATIENTS)]
+    found = sorted(float(cell.mean()) for cell in stored(folder)[IMAGE])
+    np.testing.assert_allclose(found, expected, atol=3)
 
 
 def test_a_table_is_no_image(folder: HospitalFolder, images: Path) -> None:

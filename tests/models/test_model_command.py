@@ -258,7 +258,9 @@ def test_a_file_is_proved_to_be_the_jobs(
     verify = ("model", "verify", file, "--genesis", genesis, "--ledger")
     said = answer(capsys, *verify, folder / "ledger", "--rounds")
     assert said["verdict"] == "verified against the pinned genesis"
-    assert (said["model"], said["job"], said["what"]) == (released, JOB, "released")
+    assert (said["model"], said["job"], said["what"]) == (
+        released, JOB, "released after round 3",
+    )  # fmt: skip
     assert (said["participants"], said["fewest_cosigners"]) == (HOSPITALS, 4)
     assert (said["rounds_derived"], said["proofs"]) == (3, "10 accepted, 2 not")
     assert ("built anew, the same" in said["graph"]) == (form == "onnx")
@@ -385,6 +387,29 @@ def test_a_safetensors_file_that_says_something_else_is_found(
         path.write_bytes(to_bytes(found.weights, {**found.metadata, name: value}))
         with pytest.raises(ModelUnproven, match=f"what the file says .* {name}"):
             trace(read_model(path), registry)
+
+
+def test_nothing_hides_beside_what_is_compared(
+    folder: Path, registry: Registry, tmp_path: Path
+) -> None:
+    path, onnx = tmp_path / "changed", (folder / "model.onnx").read_bytes()
+    path.write_bytes(b"\x12\x06hidden" + onnx)  # producer_name twice: the last one counts
+    with pytest.raises(ModelUnproven, match="how it is written"):
+        trace(read_model(path), registry)
+    plain = (folder / "model.safetensors").read_bytes()
+    size = int.from_bytes(plain[:8], "little")
+    header = plain[8 : 8 + size].rstrip().replace(b'"dtype"', b'"note":"hidden","dtype"', 1)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + plain[8 + size :])
+    with pytest.raises(ModelFileInvalid):
+        read_model(path)
+
+
+def test_a_weights_name_that_is_no_text(folder: Path, tmp_path: Path) -> None:
+    onnx = (folder / "model.onnx").read_bytes()
+    place = onnx.rindex(b"weight")
+    (tmp_path / "file").write_bytes(onnx[:place] + b"\xff" + onnx[place + 1 :])
+    with pytest.raises(ModelFileInvalid):
+        read_model(tmp_path / "file")
 
 
 def test_a_task_that_is_another_here_proves_no_graph(

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from privacy import closed_form, errors, opacus_training
 from privacy.clipping import clip_factors
+from privacy.model_checks import unlike
 from privacy.noise import SecureNoise, SeededNoise
 from privacy.training import train
 
@@ -197,12 +198,40 @@ def test_a_parameter_outside_layers_is_bounded_or_refused() -> None:
         lambda z, y: cross_entropy(z, y).mean(),
         lambda z, y: cross_entropy(z, y)[:, None],
         lambda z, y: cross_entropy(z - z.mean(dim=0), y),
+        lambda z, y: cross_entropy(z.cumsum(dim=0), y),  # each sees those before it only
+        lambda z, y: cross_entropy(z, y) * len(y) / (y[:, None] == y).sum(dim=1),  # by class
     ],
 )
 def test_losses_that_mix_patients_are_refused(loss: closed_form.PerPatientLoss) -> None:
     x, y = data(classes=3)
+    order = y.argsort(stable=True)  # as in a table that is sorted by outcome
     with pytest.raises(errors.UnsupportedLayer, match="loss"):
-        train(mlp(), loss, x.float(), y, NO_NOISE, SecureNoise())
+        train(mlp(), loss, x[order].float(), y[order], NO_NOISE, SecureNoise())
+
+
+class OverPatients(nn.Module):
+    """Takes the patients for steps in time; what mixes them is frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = nn.GRU(6, 6).requires_grad_(False)
+        self.last = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.memory(x)[0])
+
+
+def test_a_model_in_which_patients_follow_each_other_is_refused() -> None:
+    x, y = data(classes=3)
+    with pytest.raises(errors.UnsupportedLayer, match="mix"):
+        train(OverPatients(), cross_entropy, x.float(), y, NO_NOISE, SecureNoise())
+
+
+def test_patients_of_unlike_labels_are_looked_at() -> None:
+    assert unlike(torch.tensor([1, 1, 1, 0, 1]), 3).tolist() == [0, 3, 1]
+    assert unlike(torch.tensor([1.0, 1.0]), 4).tolist() == [0, 1]
+    assert unlike(torch.tensor([[1, 2], [1, 3]]), 2).tolist() == [0, 1]
+    assert unlike(torch.tensor([5]), 4).tolist() == [0]
 
 
 @pytest.mark.parametrize("where", ["x", "y", "model", "rate"])
