@@ -153,10 +153,10 @@ def verify(public: bytes, alpha: bytes, proof: bytes) -> bytes:
             "The VRF public key is not a valid point of edwards25519.",
             "Register the key that `public_key` derives from the institution's secret.",
         )
-    gamma, c, s = _decode(proof)
+    gamma, c, s = _parts(proof)
     h = _encode_to_curve(public, alpha)
     u = crypto_core_ed25519_sub(_multiply_base(s), _multiply(_widen(c), public))
-    v = crypto_core_ed25519_sub(_multiply(s, h), _multiply(_widen(c), gamma))
+    v = crypto_core_ed25519_sub(_multiply(s, h), _multiple_of_gamma(c, gamma))
     if _challenge(public, h, gamma, u, v) != c:
         raise VrfProofInvalid(
             "The VRF proof does not hold for this public key and this alpha.",
@@ -186,14 +186,20 @@ def proof_to_hash(proof: bytes) -> bytes:
 
 def _prove(secret: bytes, alpha: bytes) -> tuple[bytes, bytes]:
     """The public key, and the proof."""
-    x, nonce_key = _expand(secret)
-    public = _multiply_base(x)
+    x, nonce_key, public = _key(secret)
     h = _encode_to_curve(public, alpha)
     gamma = _multiply(x, h)
     k = _nonce(nonce_key, h)
     c = _challenge(public, h, gamma, _multiply_base(k), _multiply(k, h))
     s = crypto_core_ed25519_scalar_add(k, crypto_core_ed25519_scalar_mul(_widen(c), x))
     return public, gamma + c + s
+
+
+@lru_cache(maxsize=16)  # a member's one, which its process holds anyway
+def _key(secret: bytes) -> tuple[bytes, bytes, bytes]:
+    """The secret scalar, the key of the nonces, and the public key."""
+    x, nonce_key = _expand(secret)
+    return x, nonce_key, _multiply_base(x)
 
 
 def _expand(secret: bytes) -> tuple[bytes, bytes]:
@@ -244,18 +250,38 @@ def _hash_of(gamma: bytes) -> bytes:
 
 
 def _decode(proof: bytes) -> tuple[bytes, bytes, bytes]:
-    """Gamma, c and s of a proof (section 5.4.4)."""
+    """Gamma, c and s of a proof (section 5.4.4); Gamma is a point of the group."""
+    gamma, c, s = _parts(proof)
+    if not crypto_core_ed25519_is_valid_point(gamma):
+        raise _malformed()
+    return gamma, c, s
+
+
+def _multiple_of_gamma(c: bytes, gamma: bytes) -> bytes:
+    """c times Gamma. Multiplying refuses what is no point of the group: it need not be asked."""
+    try:
+        return _multiply(_widen(c), gamma if any(c) else _decode(gamma + bytes(48))[0])
+    except SodiumRefusal:
+        raise _malformed() from None
+
+
+def _malformed() -> VrfProofInvalid:
+    return VrfProofInvalid(
+        "The VRF proof holds an invalid point, or a scalar that is not below the order.",
+        "Send the proof as `prove` returned it.",
+    )
+
+
+def _parts(proof: bytes) -> tuple[bytes, bytes, bytes]:
+    """Gamma, which may be anything, c and s."""
     if len(proof) != PROOF_BYTES:
         raise VrfProofInvalid(
             f"The VRF proof has {len(proof)} bytes, not {PROOF_BYTES}.",
             "Send the proof as `prove` returned it.",
         )
     gamma, c, s = proof[:32], proof[32:48], proof[48:]
-    if not crypto_core_ed25519_is_valid_point(gamma) or int.from_bytes(s, "little") >= _Q:
-        raise VrfProofInvalid(
-            "The VRF proof holds an invalid point, or a scalar that is not below the order.",
-            "Send the proof as `prove` returned it.",
-        )
+    if int.from_bytes(s, "little") >= _Q:
+        raise _malformed()
     return gamma, c, s
 
 
