@@ -219,11 +219,18 @@ def test_test_results_leave_with_noise_and_are_charged_once(noised: Consortium) 
 def test_whoever_lost_test_results_lets_no_others_out_for_nothing(noised: Consortium) -> None:
     change_policy(noised.folders[ONE], {"evaluations": "noised"})
     four = ended(noised)
-    record = evaluation(four).record
+    charged = evaluation(four)
+    record = charged.record
     assert isinstance(record, Evaluation)
     folder, desk = four.folders[ONE], Desk()
-    (folder.path / "releases.sqlite").unlink()
-    Evaluations(folder, desk).step()  # type: ignore[arg-type]
+    for _ in range(20):
+        (folder.path / "releases.sqlite").unlink()
+        Evaluations(folder, desk).step()  # type: ignore[arg-type]
+        if not desk.taken:
+            break
+        # New noise gave the same banded numbers, as it may: these are what was charged.
+        assert desk.taken == [charged.data]
+        desk.taken.clear()
     assert desk.taken == []
     assert Releases(folder.path / "releases.sqlite").refused() == {record.job: "RoundReplay"}
 
