@@ -21,7 +21,7 @@ from typing import Final
 import pandas as pd
 
 from consortium import tasks
-from consortium.tasks.task import Split, Task, draw
+from consortium.tasks.task import Split, Task, divided
 from hospital_agent.cohort import PARTS, Cohort
 from hospital_agent.data_report import Examination, TableReport, share_band
 from hospital_agent.errors import (
@@ -229,10 +229,7 @@ def split_table(task: Task, frame: pd.DataFrame, seed: int) -> Split:
     for name in set(task.inputs.columns) - set(wanted):
         numbers[name] = frame[name]
     numbers[task.label] = numbers[task.label].astype(int)
-    test = draw(numbers[task.label].tolist(), TEST_SHARE, seed)
-    rest = numbers[~test]
-    validation = draw(rest[task.label].tolist(), VALIDATION_SHARE, seed)
-    return Split(rest[~validation], rest[validation], numbers[test])
+    return divided(numbers, task.label, TEST_SHARE, VALIDATION_SHARE, seed)
 
 
 # what is there

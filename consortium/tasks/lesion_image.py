@@ -32,7 +32,7 @@ import pandas as pd
 from consortium.tasks.cnn import Cnn
 from consortium.tasks.errors import TaskUnknown
 from consortium.tasks.image import IMAGE, Images
-from consortium.tasks.task import Recipe, Site, Split, Task, declared, draw
+from consortium.tasks.task import Recipe, Site, Split, Task, declared, divided
 
 LABEL: Final = "lesion"
 SEED: Final = 20261
@@ -139,11 +139,8 @@ def generated(hospitals: int, seed: int) -> list[Site]:
 
 def divide(site: Site, seed: int) -> Split:
     """60 / 15 / 25 % for training, validation and test, drawn within each class."""
-    test = draw(site.frame[LABEL].tolist(), _TEST_SHARE, seed)
-    rest = site.frame[~test]
-    share = _VALIDATION_SHARE / (1 - _TEST_SHARE)
-    validation = draw(rest[LABEL].tolist(), share, seed)
-    return Split(rest[~validation], rest[validation], site.frame[test])
+    of_the_rest = _VALIDATION_SHARE / (1 - _TEST_SHARE)
+    return divided(site.frame, LABEL, _TEST_SHARE, of_the_rest, seed)
 
 
 def _site(index: int, seed: int) -> Site:

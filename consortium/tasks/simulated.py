@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from consortium.tasks.errors import TaskUnknown
-from consortium.tasks.task import Site, Split, declared, draw
+from consortium.tasks.task import Site, Split, declared, divided
 
 FOUR_HOSPITALS: Final = (35, 28, 22, 15)
 """Percent of the patients at each of four hospitals."""
@@ -59,11 +59,8 @@ class Simulated:
 
     def divide(self, site: Site, seed: int) -> Split:
         """65 / 15 / 20 % for training, validation and test, drawn within each class."""
-        test = draw(site.frame[self.label].tolist(), TEST_SHARE, seed)
-        rest = site.frame[~test]
-        share = VALIDATION_SHARE / (1 - TEST_SHARE)
-        validation = draw(rest[self.label].tolist(), share, seed)
-        return Split(rest[~validation], rest[validation], site.frame[test])
+        of_the_rest = VALIDATION_SHARE / (1 - TEST_SHARE)
+        return divided(site.frame, self.label, TEST_SHARE, of_the_rest, seed)
 
 
 def shares(hospitals: int, task: str) -> tuple[float, ...]:

@@ -86,16 +86,20 @@ class Split:
 
 def no_public_data(data_dir: Path | None, hospitals: int | None) -> list[Site]:
     """The `load` of a task without one. Raises DataMissing."""
-    raise DataMissing(
-        "the task has no public patients",
-        "give it a `load` and a `divide`, from a public or a generated table: demo, lab and "
-        "calibration need them; hospitals do not",
-    )
+    raise _no_public_data()
 
 
 def no_parts(site: Site, seed: int) -> Split:
     """The `divide` of a task without one. Raises DataMissing."""
-    return Split(*(no_public_data(None, None)[0].frame for _ in range(3)))
+    raise _no_public_data()
+
+
+def _no_public_data() -> DataMissing:
+    return DataMissing(
+        "the task has no public patients",
+        "give it a `load` and a `divide`, from a public or a generated table: demo, lab and "
+        "calibration need them; hospitals do not",
+    )
 
 
 class Inputs(Protocol):
@@ -289,6 +293,15 @@ def draw(labels: Sequence[int], share: float, seed: int) -> npt.NDArray[np.bool_
             count = max(count, JUDGEABLE)
         drawn[random.permutation(members)[:count]] = True
     return drawn
+
+
+def divided(frame: pd.DataFrame, label: str, test: float, validation: float, seed: int) -> Split:
+    """The three parts of a table, drawn within each class: the share `test` of all, then the share
+    `validation` of the rest; the same seed gives the same parts."""
+    drawn = draw(frame[label].tolist(), test, seed)
+    rest = frame[~drawn]
+    judging = draw(rest[label].tolist(), validation, seed)
+    return Split(rest[~judging], rest[judging], frame[drawn])
 
 
 def declared(published: int, share: float) -> int:
