@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hospital_agent.errors import ImageUnreadable, TableUnreadable
 from hospital_agent.sources.grey import grey
@@ -34,8 +34,14 @@ HEADER: Final = ("PatientAge", "PatientSex", "PatientSize", "PatientWeight")
 PATIENT: Final = "patient"
 FILE: Final = "file"
 
-_PLACE: Final = "place"
 _Header = dict[str, str | None]
+
+
+class _Image(NamedTuple):
+    """One image: its place in the order of names, and what a row holds of it."""
+
+    place: int
+    header: _Header
 
 
 class Images:
@@ -145,7 +151,7 @@ class DicomSource:
         for chunk, rows in self._labelled():
             joined = chunk.drop(columns=[FILE, PATIENT], errors="ignore").reset_index(drop=True)
             for name in (PATIENT, *HEADER):
-                joined[name] = _texts([row[name] for row in rows])
+                joined[name] = _texts([row.header[name] for row in rows])
             yield joined[[name for name in known if name in wanted]][wanted]
 
     def images(self) -> "Iterator[NDArray[np.float64]]":
@@ -158,10 +164,10 @@ class DicomSource:
         """
         for _, rows in self._labelled():
             for row in rows:
-                place = int(str(row[_PLACE]))
+                place = row.place
                 image = self._images.clean(place, pixels=True)
                 where = f"image {place + 1} of {len(self._images)}, in the order of names: "
-                if FILE not in self._labels.columns() and self._images_of(row[PATIENT]) > 1:
+                if FILE not in self._labels.columns() and self._counts[row.header[PATIENT]] > 1:
                     raise ImageUnreadable(
                         where + "its patient has several, and the labels name patients",
                         "label by file instead of by patient, one image of each",
@@ -171,17 +177,14 @@ class DicomSource:
                 except ImageUnreadable as error:
                     raise ImageUnreadable(where + error.what, error.resolve) from None
 
-    def _images_of(self, pseudonym: str | None) -> int:
-        return self._counts[pseudonym]
-
     @cached_property
     def _counts(self) -> "Counter[str | None]":
-        return Counter(header[PATIENT] for header in self._by_file.values())
+        return Counter(image.header[PATIENT] for image in self._by_file.values())
 
-    def _labelled(self) -> "Iterator[tuple[pd.DataFrame, list[_Header]]]":
-        """Chunks of the labels, and the header that each line names."""
+    def _labelled(self) -> "Iterator[tuple[pd.DataFrame, list[_Image]]]":
+        """Chunks of the labels, and the image that each line names."""
         by = FILE if FILE in self._labels.columns() else PATIENT
-        headers = self._by_file if by == FILE else self._by_patient
+        images = self._by_file if by == FILE else self._by_patient
         line = 1
         for chunk in self._labels.chunks():
             rows = []
@@ -189,38 +192,40 @@ class DicomSource:
             for name, patient in zip(chunk[by], patients, strict=True):
                 line += 1
                 where = name if by == FILE else name and self._images.pseudonym(name)
-                if where is None or where not in headers:
+                if where is None or where not in images:
                     raise TableUnreadable(
                         f"line {line} of the labels names no image of the folder",
                         "correct it, or take the line out",
                     )
-                image = headers[where]
+                image = images[where]
                 if PATIENT in chunk and patient is not None:
                     self._check_patient(patient, image, line)
                 rows.append(image)
             yield chunk, rows
 
-    def _check_patient(self, patient: str, image: _Header, line: int) -> None:
-        if self._images.pseudonym(patient) != image[PATIENT]:
+    def _check_patient(self, patient: str, image: _Image, line: int) -> None:
+        if self._images.pseudonym(patient) != image.header[PATIENT]:
             raise TableUnreadable(
                 f"line {line} of the labels names another patient than its image does",
                 "correct it; if the column `patient` holds no PatientID, call it otherwise",
             )
 
     @cached_property
-    def _by_file(self) -> dict[str, _Header]:
-        return {name: self._header(place) for place, name in enumerate(self._images.names)}
+    def _by_file(self) -> dict[str, _Image]:
+        return {
+            name: _Image(place, self._header(place))
+            for place, name in enumerate(self._images.names)
+        }
 
     @cached_property
-    def _by_patient(self) -> dict[str, _Header]:
-        found: dict[str, _Header] = {}
-        for header in self._by_file.values():
-            same = found.setdefault(str(header[PATIENT]), header)
+    def _by_patient(self) -> dict[str, _Image]:
+        found: dict[str, _Image] = {}
+        for image in self._by_file.values():
+            same = found.setdefault(str(image.header[PATIENT]), image)
             for name in HEADER:
-                if header[name] != same[name]:
+                if image.header[name] != same.header[name]:
                     raise DicomUnreadable(
-                        f"image {int(str(header[_PLACE])) + 1} says another {name} than one of the "
-                        "same patient",
+                        f"image {image.place + 1} says another {name} than one of the same patient",
                         "label by file instead of by patient, one image each",
                     )
         return found
@@ -229,7 +234,7 @@ class DicomSource:
         image = self._images.clean(place, pixels=False)
         values = {name: str(image.get(name, "")) or None for name in HEADER}
         return {
-            **values, _PLACE: str(place), PATIENT: str(image.PatientID),
+            **values, PATIENT: str(image.PatientID),
             "PatientAge": dicom.age_in_years(image),
         }  # fmt: skip
 
