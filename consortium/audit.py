@@ -199,7 +199,9 @@ class ExportView:
                 self._evaluated.setdefault(record.job, set()).add(record.author)
         if checked.job is not None and checked.steps is not None:
             steps = checked.steps
-            self._steps[checked.job] += [EarlierStep(name, steps[name]) for name in sorted(steps)]
+            self._steps[checked.job] += [
+                EarlierStep(name, checked.round, steps[name]) for name in sorted(steps)
+            ]
 
     @property
     def ledger(self) -> str:

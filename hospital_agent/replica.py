@@ -246,10 +246,10 @@ class Replica:
         """The steps of the job's reveals so far."""
         from consortium.rounds.checks.near_copy import EarlierStep
 
-        query = "SELECT institution, step FROM steps WHERE job = ? ORDER BY round, institution"
+        query = "SELECT institution, round, step FROM steps WHERE job = ? ORDER BY 2, 1"
         with self._connect() as connection:
             rows = connection.execute(query, (job,))
-            return [EarlierStep(name, np.frombuffer(step)) for name, step in rows]
+            return [EarlierStep(name, round_, np.frombuffer(step)) for name, round_, step in rows]
 
 
 @lru_cache(maxsize=8192)

@@ -375,7 +375,7 @@ class ProofOfLearning(Strategy):
         # A block that members refuse can never be withdrawn: it is checked before it is proposed.
         check_block(self._view, entries)
         block = self._view.store.propose(entries, self._keys)
-        self._view.remember(job, steps_of(now.context, examined))
+        self._view.remember(job, result.round, steps_of(now.context, examined))
         self._on_progress(Progress(now.context.round, "co-sign"))
         self._wait_final(block.header.height)
         self._on_progress(Progress(now.context.round, "final", result=result))

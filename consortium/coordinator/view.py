@@ -81,7 +81,7 @@ class StoreView:
             job = next(job for job in self.jobs() if job.job == name)
             proofs = [(e, e.record) for e in self.store.entries("proof", name)]
             self._steps[name] = [
-                EarlierStep(proof.author, step)
+                EarlierStep(proof.author, proof.round, step)
                 for result in self.results(name)
                 for entry, proof in proofs
                 if isinstance(proof, Proof)
@@ -92,9 +92,9 @@ class StoreView:
             ]
         return self._steps[name]
 
-    def remember(self, job: str, steps: Mapping[str, np.ndarray]) -> None:
-        """Keeps a round's steps for check 7 of later rounds."""
-        self._steps_of(job).extend(EarlierStep(name, steps[name]) for name in sorted(steps))
+    def remember(self, job: str, round_: int, steps: Mapping[str, np.ndarray]) -> None:
+        """Keeps a round's steps for later rounds."""
+        self._steps_of(job).extend(EarlierStep(name, round_, steps[name]) for name in sorted(steps))
 
     def proofs(self, institution: str) -> Iterable[Proof]:
         """An institution's proofs, newest first."""

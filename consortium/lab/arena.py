@@ -327,7 +327,7 @@ class Arena:
         model: Weights,
     ) -> None:
         steps = steps_of(context, examined)
-        self._earlier += [EarlierStep(name, steps[name]) for name in sorted(steps)]
+        self._earlier += [EarlierStep(name, result.round, steps[name]) for name in sorted(steps)]
         for name, reveal in reveals.items():
             if isinstance(reveal.proof.record, Proof):
                 self._spent[name] = reveal.proof.record.spend

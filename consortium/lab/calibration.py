@@ -93,6 +93,10 @@ class _Setting:
     def weights(self) -> dict[str, int]:
         return {name: p.weight for name, p in self.participants.items()}
 
+    def noise(self, rounds: int) -> dict[str, float]:
+        """Standard deviation, at each parameter, of the steps of so many rounds."""
+        return {name: step_noise(p) * sqrt(rounds) for name, p in self.participants.items()}
+
 
 @dataclass(frozen=True)
 class _Pair:
@@ -246,7 +250,7 @@ def _most_against(task: Task, setting: _Setting, missing: Hospital | None) -> fl
         for name, update in updates.items():
             pushes[name] += weight_forms.vector(update) - weight_forms.vector(model)
         model = weighted_mean(updates, setting.weights)
-        for name, along in along_others(pushes, setting.weights).items():
+        for name, along in along_others(pushes, setting.noise(round_)).items():
             most = max(most, -along / (round_ * unanimous_step(setting.participants[name])))
     return most
 
@@ -279,9 +283,9 @@ def _look(task: Task, setting: _Setting, seed: int, seen: _Seen) -> None:
                 fall = _fall(validators, h.name, model, updates[h.name])
                 if fall is not None:
                     seen.drops.append((noise, fall))
-        for name, along in along_others(pushes, setting.weights).items():
-            noise = step_noise(setting.participants[name]) * sqrt(round_)
-            seen.against.append(-along / noise)
+        deviations = setting.noise(round_)
+        for name, along in along_others(pushes, deviations).items():
+            seen.against.append(-along / deviations[name])
         for a, b in combinations(sorted(steps), 2):
             outside = [step for name, step in steps.items() if name not in (a, b)]
             found = correlation(residual(steps[a], outside), residual(steps[b], outside))

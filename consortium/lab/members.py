@@ -127,7 +127,9 @@ class Members:
     def follow(self, played: Played, reveals: Mapping[str, Reveal]) -> None:
         """Goes on behind a round that was played."""
         steps = steps_of(played.context, played.examined)
-        self._steps += [EarlierStep(name, steps[name]) for name in sorted(steps)]
+        self._steps += [
+            EarlierStep(name, played.result.round, steps[name]) for name in sorted(steps)
+        ]
         self._results.append(played.result)
         self._models[played.result.model_after] = played.model
         for entry in played.records.proofs:

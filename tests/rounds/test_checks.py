@@ -333,7 +333,7 @@ def test_7_two_equal_updates_are_both_named() -> None:
 def test_7_what_another_revealed_in_an_earlier_round() -> None:
     context = make_context()
     stolen = honest_step("hospital-3", seed=9)
-    later = replace(context, earlier=[EarlierStep("hospital-3", stolen)])
+    later = replace(context, earlier=[EarlierStep("hospital-3", 1, stolen)])
     assert code_of(later, submit(later, CHEAT, moved(later, stolen))) == "NearCopy"
     assert code_of(later, honest(later)) == "Accepted"
 

@@ -74,7 +74,7 @@ def test_false_alarms_of_pure_noise_are_as_rare_as_agreed() -> None:
 
 def test_of_an_earlier_step_only_the_later_is_named() -> None:
     before, steps = steps_of(1), steps_of(2)
-    earlier = [EarlierStep(name, step) for name, step in before.items()]
+    earlier = [EarlierStep(name, 1, step) for name, step in before.items()]
     assert found(steps, earlier) == frozenset()
     steps["hospital-4"] = copied(before["hospital-2"], 0.2)
     assert found(steps, earlier) == {"hospital-4"}
@@ -83,7 +83,7 @@ def test_of_an_earlier_step_only_the_later_is_named() -> None:
 def test_ones_own_earlier_step_again_is_a_copy_too() -> None:
     before, steps = steps_of(1), steps_of(2)
     steps["hospital-4"] = before["hospital-4"]
-    earlier = [EarlierStep(name, step) for name, step in before.items()]
+    earlier = [EarlierStep(name, 1, step) for name, step in before.items()]
     assert found(steps, earlier) == {"hospital-4"}
 
 
@@ -98,10 +98,10 @@ def test_without_noise_to_tell_by_ones_own_earlier_steps_say_nothing(other_job: 
     assert repeats_itself(quiet["hospital-1"], SIZE)
     assert not repeats_itself(PARTICIPANTS["hospital-1"], SIZE)
     steps = steps_of(0)
-    own = [EarlierStep("hospital-1", steps["hospital-1"], other_job)]
+    own = [EarlierStep("hospital-1", 1, steps["hospital-1"], other_job)]
     assert near_copies(steps, own, quiet, LIMITS_OF_JOB) == frozenset()
     assert near_copies(steps, own, PARTICIPANTS, LIMITS_OF_JOB) == {"hospital-1"}
-    another = [EarlierStep("hospital-2", steps["hospital-1"], other_job)]
+    another = [EarlierStep("hospital-2", 1, steps["hospital-1"], other_job)]
     assert near_copies(steps, another, quiet, LIMITS_OF_JOB) == {"hospital-1"}
 
 
@@ -113,7 +113,7 @@ def test_three_equal_steps_are_all_named() -> None:
 
 def test_zero_steps_are_nobodys_copy_and_divide_nothing() -> None:
     steps = {name: np.zeros(SIZE) for name in names(5)}
-    assert found(steps, [EarlierStep("hospital-1", np.zeros(SIZE))]) == frozenset()
+    assert found(steps, [EarlierStep("hospital-1", 1, np.zeros(SIZE))]) == frozenset()
     assert correlation(np.zeros(3), np.ones(3)) == 0
 
 
@@ -132,7 +132,7 @@ def test_the_residual_has_nothing_of_the_mean_of_those_outside() -> None:
 def test_the_order_of_the_steps_changes_nothing() -> None:
     steps = steps_of(1)
     steps["hospital-4"] = copied(steps["hospital-2"], 0.3)
-    earlier = [EarlierStep(n, s) for n, s in steps_of(7).items()]
+    earlier = [EarlierStep(n, 1, s) for n, s in steps_of(7).items()]
     backwards = dict(reversed(steps.items()))
     assert found(steps, earlier) == found(backwards, earlier[::-1])
 
@@ -153,7 +153,7 @@ def test_the_fast_pre_pass_agrees_with_the_exact_path(
 ) -> None:
     """Steps of any size, and copies with any noise: those near the limit among them."""
     earlier = [
-        EarlierStep(name, 10.0**magnitude * step)
+        EarlierStep(name, 1, 10.0**magnitude * step)
         for past in range(3)
         for name, step in steps_of(seed + past + 1, size=31).items()
     ]
@@ -179,7 +179,7 @@ def test_a_step_at_the_very_limit_is_decided_by_the_exact_sums(shift: float) -> 
     angle = np.arccos(LIMITS["hospital-2"]) + shift
     past = np.cos(angle) * own + np.sin(angle) * aside
     decided = correlation(own, residual(past, outside)) > LIMITS["hospital-2"]
-    earlier = [EarlierStep("hospital-2", past)]
+    earlier = [EarlierStep("hospital-2", 1, past)]
     assert copies_earlier(steps["hospital-1"], outside, earlier) == decided
     if abs(shift) >= 1e-9:
         assert decided == (shift < 0)
@@ -211,9 +211,9 @@ def test_the_first_pass_decides_as_the_exact_sums_do(seed: int) -> None:
 
 def test_who_took_part_in_another_job_only_is_compared_too() -> None:
     steps = steps_of(9)
-    earlier = [EarlierStep("hospital-9", steps["hospital-2"].copy(), other_job=True)]
+    earlier = [EarlierStep("hospital-9", 1, steps["hospital-2"].copy(), other_job=True)]
     assert near_copies(steps, earlier, PARTICIPANTS, LIMITS_OF_JOB) == {"hospital-2"}
-    other = EarlierStep("hospital-9", steps_of(10)["hospital-2"], other_job=True)
+    other = EarlierStep("hospital-9", 1, steps_of(10)["hospital-2"], other_job=True)
     assert near_copies(steps, [other], PARTICIPANTS, LIMITS_OF_JOB) == frozenset()
 
 

@@ -7,12 +7,22 @@ from rounds_examples import honest_step, make_context, make_example_job, moved, 
 from consortium.rounds.checks import EarlierStep, examine
 from consortium.rounds.checks.opposition import along_others, opposed
 from consortium.rounds.checks.terms import noise_quantile, step_noise, unanimous_step
+from ledger.records import Participant
 
 JOB = make_example_job(5)
 PARTICIPANTS = {p.institution: p for p in JOB.participants}
 NOISE = step_noise(PARTICIPANTS["hospital-1"])
 LONGEST = unanimous_step(PARTICIPANTS["hospital-1"])
 SIZE, CHEAT = 31, "hospital-2"
+
+
+def with_patients(name: str, declared: int) -> Participant:
+    terms = PARTICIPANTS[name].terms
+    return PARTICIPANTS[name].model_copy(
+        update={
+            "weight": declared, "terms": terms.model_copy(update={"normaliser": declared}),
+        }
+    )  # fmt: skip
 
 
 def steps_of(seed: int, shared: float = 0.4, n: int = 5, size: int = SIZE) -> dict[str, np.ndarray]:
@@ -35,7 +45,7 @@ def found(
 
 def past(rounds: int, turned: float = -1.0, **options) -> list[EarlierStep]:
     return [
-        EarlierStep(name, turned * step if name == CHEAT else step)
+        EarlierStep(name, seed, turned * step if name == CHEAT else step)
         for seed in range(100, 100 + rounds)
         for name, step in steps_of(seed, **options).items()
     ]
@@ -75,11 +85,31 @@ def test_of_two_who_go_against_each_other_the_others_tell() -> None:
     direction = np.ones(SIZE)
     pull = {"hospital-1": 1.2, CHEAT: -1.0, "hospital-3": 0.1, "hospital-4": 0.1}
     steps = {name: factor * 8 * LONGEST * direction for name, factor in pull.items()}
-    weights = {"hospital-1": 100, CHEAT: 120, "hospital-3": 60, "hospital-4": 60}
-    own = {n: PARTICIPANTS[n].model_copy(update={"weight": w}) for n, w in weights.items()}
-    along = along_others(steps, weights)
+    own = {n: with_patients(n, 120 if n == CHEAT else 100) for n in steps}
+    noise = {name: step_noise(participant) for name, participant in own.items()}
+    along = along_others(steps, noise)
     assert along["hospital-1"] < along[CHEAT] < 0
     assert opposed(steps, [], own, JOB.thresholds) == {CHEAT}
+
+
+def test_nobody_is_named_while_the_rest_do_not_tell_of_two_who() -> None:
+    direction = np.ones(SIZE)
+    steps = {"hospital-1": LONGEST * direction, CHEAT: -LONGEST * direction}
+    small = {n: NOISE * np.random.default_rng(1).normal(size=SIZE) for n in names(5)[2:]}
+    small = {n: s - direction * s.mean() for n, s in small.items()}  # they speak for neither
+    assert found({**steps, **small}) == frozenset()
+    for sign, against in ((1, CHEAT), (-1, "hospital-1")):
+        tell = {n: s + sign * NOISE * direction for n, s in small.items()}
+        assert found({**steps, **tell}) == {against}
+
+
+def test_the_larger_hospital_tells_more_of_two_who() -> None:
+    direction = np.ones(SIZE)
+    steps = {"hospital-1": LONGEST * direction, CHEAT: -LONGEST * direction}
+    steps |= {"hospital-3": 0.5 * NOISE * direction, "hospital-4": -0.5 * NOISE * direction}
+    for larger, against in (("hospital-3", CHEAT), ("hospital-4", "hospital-1")):
+        own = {n: with_patients(n, 500 if n == larger else 100) for n in steps}
+        assert opposed(steps, [], own, JOB.thresholds) == {against}
 
 
 def test_who_was_called_harmful_is_back_when_its_push_goes_along() -> None:
@@ -101,13 +131,13 @@ def test_nobody_sets_the_direction_by_going_far() -> None:
     steps = steps_of(2, shared=1.0)
     steps[CHEAT] = -1000 * steps[CHEAT]
     assert found(steps) == {CHEAT}
-    along = along_others(steps, dict.fromkeys(steps, 1))
+    along = along_others(steps, dict.fromkeys(steps, NOISE))
     assert all(value > 0 for name, value in along.items() if name != CHEAT)
 
 
 def test_an_earlier_step_counts_up_to_its_cap() -> None:
     """Check 5 rejects it, but everybody has its bytes: it must not weigh for ever."""
-    giant = EarlierStep("hospital-3", -1e30 * np.ones(SIZE))
+    giant = EarlierStep("hospital-3", 1, -1e30 * np.ones(SIZE))
     assert found(steps_of(3, shared=1.0), [giant, *past(9, turned=1.0, shared=1.0)]) == frozenset()
 
 
@@ -126,14 +156,20 @@ def test_other_jobs_and_the_order_of_steps_say_nothing() -> None:
     steps[CHEAT] = -steps[CHEAT]
     earlier = past(9, shared=0.3)
     assert found(steps, earlier[::-1]) == {CHEAT}
-    others = [EarlierStep(p.institution, p.step, other_job=True) for p in earlier]
+    others = [EarlierStep(p.institution, p.round, p.step, other_job=True) for p in earlier]
     assert found(steps, others) == frozenset()
 
 
 def test_false_alarms_of_pure_noise_are_as_rare_as_agreed() -> None:
-    often = JOB.thresholds.model_copy(update={"false_alarm": "0.02", "opposition": "0"})
-    alarms = sum(len(found(steps_of(seed, 0.0), limits=often)) for seed in range(1000))
-    assert 40 < alarms < 110  # of 5,000: 2 % less what the wider tail leaves
+    often = JOB.thresholds.model_copy(update={"false_alarm": "0.002", "opposition": "0"})
+    beyond = alarms = 0
+    for seed in range(1000):
+        steps = steps_of(seed, 0.0)
+        along = along_others(steps, dict.fromkeys(steps, NOISE))
+        beyond += sum(value < -noise_quantile(0.02) * NOISE for value in along.values())
+        alarms += len(found(steps, limits=often))
+    assert 60 < beyond < 110  # of 5,000: 2 % less what the wider tail leaves
+    assert 5 < alarms < 0.5 * beyond  # who goes against whom does not stand out in noise
     assert noise_quantile(0.02) > 2.05
 
 

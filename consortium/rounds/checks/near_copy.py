@@ -34,6 +34,7 @@ class EarlierStep:
     """What an institution revealed in an earlier round: update minus the model of that round."""
 
     institution: str
+    round: int
     step: Vector = field(repr=False)
     other_job: bool = False
 

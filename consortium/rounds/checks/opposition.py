@@ -6,15 +6,17 @@ have gone, and compared with what its own noise and other patients explain:
 
     u . m / |m|  <  -(z s sqrt(c) + a c)
 
-s is the noise at each parameter of one step (`step_noise`), z the quantile of the contract's
-``false_alarm``, a = ``opposition`` times the length of a step that all patients agree on. Evidence
-adds up over rounds: under strong noise one round says little, ten say much.
+s is the noise at each parameter of one step (`step_noise`), z the quantile of ten times the
+contract's ``false_alarm``, a = ``opposition`` times the length of a step that all patients agree
+on. Evidence adds up over rounds: under strong noise one round says little, ten say much.
 
-m is the sum of the others' pushes, each times its public weight, and none longer than the median
-(of two in the middle the longer), so that nobody sets the direction by going far. Two who go
-against each other both find the other in m, whoever of them is honest. So where somebody is
-against, the one is taken out without whom the rest are least at odds, and they are looked at anew,
-until nobody is against, or two are left: nothing tells those apart.
+m is the sum of the others' pushes, each divided by the variance of its noise, and none longer then
+than the median (of two in the middle the longer), so that nobody sets the direction by going far.
+Two who go against each other both find the other in m, whoever of them is honest. So where
+somebody is against, the one is taken out who goes furthest against the others (`outlier`), and the
+rest are looked at anew, until nobody is against, or two are left: nothing tells those apart. Nor is
+anybody taken out before the rest tell him from whoever else is against: an honest hospital taken
+for the cheat leaves the model to the cheat, while two who pull against each other only stand still.
 
 Whose last proof was called harmful stays out of m, and is against until its push goes along with it
 (u . m >= 0). Else it would be back while the model goes where the others want: their pushes end
@@ -29,6 +31,7 @@ all members agree.
 
 from collections.abc import Collection, Mapping, Sequence
 from math import fsum, sqrt
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,6 +42,12 @@ from ledger.records import Participant, Thresholds
 
 FEWEST = 3
 """Hospitals below which nothing tells who is against whom."""
+
+ALARMS = 10
+"""Times as often as for copies noise may pass the limit: of who does a few only stand out."""
+
+TOLD_APART = 1.0
+"""Of two who are against, how far the rest must speak against one, in deviations of their noise."""
 
 
 def opposed(
@@ -59,65 +68,96 @@ def opposed(
             left to judge by, nobody is.
     """
     pushes, rounds = _pushes(steps, earlier, participants, float(thresholds.reach))
+    quantile = noise_quantile(min(ALARMS * float(thresholds.false_alarm), 0.5))
     noise, limits = {}, {}
     for name in steps:
         participant, count = participants[name], rounds[name]
         noise[name] = step_noise(participant) * sqrt(count)
         allowed = float(thresholds.opposition) * unanimous_step(participant) * count
-        limits[name] = noise_quantile(float(thresholds.false_alarm)) * noise[name] + allowed
-    weights = {name: participants[name].weight for name in steps}
+        limits[name] = quantile * noise[name] + allowed
     trusted = {name: push for name, push in pushes.items() if name not in doubted}
     if len(trusted) < FEWEST - 1:
         trusted = dict(pushes)
     doubted_here = sorted(pushes.keys() - trusted.keys())
     against: set[str] = set()
     while len(trusted) >= FEWEST:
-        found = along_others(trusted, weights)
+        found = along_others(trusted, noise)
         if all(found[name] >= -limits[name] for name in trusted):
             break
-        odds = {
-            name: _at_odds({n: trusted[n] for n in trusted if n != name}, weights, noise)
-            for name in sorted(trusted)
-            if found[name] < 0
-        }
-        outlier = min(odds, key=odds.__getitem__)
-        against.add(outlier)
-        del trusted[outlier]
+        furthest = outlier(trusted, noise)
+        if furthest is None:
+            break
+        against.add(furthest)
+        del trusted[furthest]
     for name in doubted_here:
-        if along_others({**trusted, name: pushes[name]}, weights)[name] < 0:
+        if along_others({**trusted, name: pushes[name]}, noise)[name] < 0:
             against.add(name)
     return frozenset(against)
 
 
-def _at_odds(
-    pushes: Mapping[str, Vector], weights: Mapping[str, int], noise: Mapping[str, float]
-) -> float:
-    """How far all who go against the others do, together: each in its own noise."""
-    found = along_others(pushes, weights)
-    return fsum(-along / noise[name] for name, along in found.items() if along < 0)
+class _Weighed(NamedTuple):
+    """Pushes over the variance of their noise, bounded by the median; the noise left in each."""
+
+    vectors: dict[str, Vector]
+    noise: dict[str, float]
+    total: Vector
 
 
-def along_others(pushes: Mapping[str, Vector], weights: Mapping[str, int]) -> dict[str, float]:
-    """For each of two institutions or more: how far its push goes along the others'."""
-    weighted = {name: weights[name] * pushes[name] for name in sorted(pushes)}
-    lengths = {name: length(vector) for name, vector in weighted.items()}
-    median = sorted(lengths.values())[len(lengths) // 2]
-    bounded = {
-        name: vector if lengths[name] <= median else vector * (median / lengths[name])
-        for name, vector in weighted.items()
-    }
-    total = _added(list(bounded.values()))
-    found = {}
-    for name, own in bounded.items():
-        others = total - own
+def along_others(pushes: Mapping[str, Vector], noise: Mapping[str, float]) -> dict[str, float]:
+    """For each of two institutions or more: how far its push goes along the others'.
+
+    ``noise``: the standard deviation of each push at each parameter, above zero.
+    """
+    weighed, found = _weighed(pushes, noise), {}
+    for name, own in weighed.vectors.items():
+        others = weighed.total - own
         size = length(others)
-        found[name] = fsum((pushes[name] * others).tolist()) / size if size else 0.0
+        found[name] = _product(pushes[name], others) / size if size else 0.0
     return found
+
+
+def outlier(pushes: Mapping[str, Vector], noise: Mapping[str, float]) -> str | None:
+    """Who goes furthest against the others; None if nobody does, or if it cannot be told.
+
+    With v the weighed pushes and r the sum of the rest's, (v_a - v_b) . r tells who of two is
+    turned against the rest: up to a factor it is the logarithm of the likelihood ratio of the two
+    (all pushes one direction, either way, under normal noise). It is v_a . (V - v_a) less the same
+    of b, where V is the sum of all v; with rest of nothing but noise its deviation is |v_a - v_b|
+    times that of r at each parameter.
+    """
+    vectors, left, total = _weighed(pushes, noise)
+    along = {name: _product(own, total - own) for name, own in vectors.items()}
+    against = sorted(name for name, value in along.items() if value < 0)
+    if not against:
+        return None
+    furthest = min(against, key=along.__getitem__)
+    for name in against:
+        rest = sqrt(fsum(left[n] * left[n] for n in left if n not in (name, furthest)))
+        spread = length(vectors[name] - vectors[furthest]) * rest
+        if name != furthest and along[name] - along[furthest] < TOLD_APART * spread:
+            return None
+    return furthest
+
+
+def _weighed(pushes: Mapping[str, Vector], noise: Mapping[str, float]) -> _Weighed:
+    factors = {name: 1 / (noise[name] * noise[name]) for name in sorted(pushes)}
+    lengths = {name: length(pushes[name]) for name in factors}
+    median = sorted(lengths[name] * factor for name, factor in factors.items())[len(factors) // 2]
+    for name, factor in factors.items():
+        if lengths[name] * factor > median:
+            factors[name] = median / lengths[name]
+    vectors = {name: factor * pushes[name] for name, factor in factors.items()}
+    left = {name: factor * noise[name] for name, factor in factors.items()}
+    return _Weighed(vectors, left, _added(list(vectors.values())))
+
+
+def _product(one: Vector, other: Vector) -> float:
+    return fsum((one * other).tolist())
 
 
 def length(vector: Vector) -> float:
     """Euclidean norm, exactly rounded."""
-    return sqrt(fsum((vector * vector).tolist()))
+    return sqrt(_product(vector, vector))
 
 
 def _pushes(

@@ -30,7 +30,7 @@ def step_noise(participant: Participant) -> float:
     half as many again as declared.
     """
     terms = privacy_terms(participant)
-    variance = float(terms.noise_multiplier) ** 2
+    variance = float(terms.noise_multiplier * terms.noise_multiplier)
     if not terms.full_batch:
         rate = float(terms.sample_rate)
         variance += 1.5 * terms.normaliser * rate * (1 - rate)
