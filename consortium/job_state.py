@@ -19,7 +19,9 @@ class JobState:
 
     ``done`` of ``rounds`` rounds counted; ``round`` and ``attempt`` are under way; ``phase`` and
     ``institutions`` are what the coordinator last reported, ``phase_ends`` when (in seconds since
-    1970) the phase does; ``absent`` who was missing from the last attempt on the ledger, by code.
+    1970) the phase does; ``absent`` who was missing from the last attempt on the ledger, by code;
+    ``left_out`` whose last proof was called harmful: the next model holds nothing of theirs, nor
+    does the one that is given out.
     """
 
     job: str
@@ -35,6 +37,7 @@ class JobState:
     reason: str = ""
     institutions: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     def body(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -75,6 +78,7 @@ def job_state(standing: JobStanding, live: Mapping[str, Any]) -> JobState:
         "rounds": job.rounds,
         "participants": tuple(p.institution for p in job.participants),
         "absent": absent,
+        "left_out": tuple(sorted(standing.doubted)),
     }
     if standing.end is not None:
         return JobState(**known, state=standing.end.record.status)

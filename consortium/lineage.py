@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from consortium.errors import ModelMissing
+from consortium.rounds.progress import doubted, left_out
 from consortium.standing import Placed
 from ledger.records import ACCEPTED, Job, JobEnd, Proof, Record, Result
 
@@ -95,14 +96,22 @@ class Lineage:
 
     @property
     def learned_from(self) -> tuple[str, ...]:
-        """Whose updates it was made from: accepted ones, of rounds that were not void."""
-        inside = {
-            proof.institution
-            for step in self.steps
-            for proof in step.proofs
-            if proof.accepted and not step.void
-        }
-        return tuple(sorted(inside))
+        """Whose updates are in it: accepted ones, of rounds that were not void."""
+        return tuple(sorted(self._accepted - self._left_out))
+
+    @property
+    def taken_out(self) -> tuple[str, ...]:
+        """Whose accepted updates are no longer in it: found harmful later."""
+        return tuple(sorted(self._accepted & self._left_out))
+
+    @property
+    def _accepted(self) -> frozenset[str]:
+        of_rounds = (step.proofs for step in self.steps if not step.void)
+        return frozenset(p.institution for proofs in of_rounds for p in proofs if p.accepted)
+
+    @property
+    def _left_out(self) -> frozenset[str]:
+        return (doubted if self.named.kind == "released" else left_out)(self.steps)
 
     def body(self) -> dict[str, Any]:
         """The lineage as plain JSON values."""
@@ -119,6 +128,7 @@ class Lineage:
             "initial_model": contract.record.initial_model,
             "participants": list(self.participants),
             "learned_from": list(self.learned_from),
+            "taken_out": list(self.taken_out),
             "averaged_rounds": list(self.averaged),
             "rounds": [
                 {

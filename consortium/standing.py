@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from consortium.rounds.progress import next_place
+from consortium.rounds.progress import doubted_after, next_place
 from ledger.records import ACCEPTED, Job, JobEnd, Record, Result
 
 if TYPE_CHECKING:  # what sums an export has no database
@@ -61,7 +61,7 @@ class Placed(Generic[R]):
 class JobStanding:
     """One job. ``place`` is the round and attempt that come next; counts are over all attempts.
 
-    ``reveals`` counts proofs by institution.
+    ``reveals`` counts proofs by institution; ``doubted``: whose last proof was called harmful.
     """
 
     submitted: Placed[Job]
@@ -73,6 +73,7 @@ class JobStanding:
     repeated: int = 0
     reveals: Counter[str] = field(default_factory=Counter)
     accounts: dict[str, Account] = field(default_factory=dict)
+    doubted: frozenset[str] = frozenset()
 
     @property
     def contract(self) -> Job:
@@ -95,6 +96,8 @@ class JobStanding:
         self.done += not result.again
         self.void += result.void and not result.again
         self.repeated += result.again
+        codes = {proof.institution: proof.code for proof in result.proofs}
+        self.doubted = doubted_after(self.doubted, codes)
         for proof in result.proofs:
             account = self._account(proof.institution)
             self.reveals[proof.institution] += 1

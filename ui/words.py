@@ -49,7 +49,8 @@ PROOF_CODES = {
     ),
     "Harmful": (
         "its steps go against what all others learn, beyond what noise explains; or more than half "
-        "of at least two other validators saw their AUROC fall by more than the job tolerates",
+        "of at least two other validators saw their AUROC fall by more than the job tolerates. All "
+        "that it taught in this job is left out of the model until a proof of it is accepted again",
         "check labels and units of the hospital's data",
     ),
     "NoQuorum": (

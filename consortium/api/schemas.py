@@ -273,7 +273,9 @@ class Job(Form):
     """A job, and for a running one what its coordinator reports.
 
     ``phase_ends`` is when whoever has not answered counts as absent; ``institutions`` says what
-    each hospital does in this phase, ``absent`` who was missing from the last attempt, by code.
+    each hospital does in this phase, ``absent`` who was missing from the last attempt, by code;
+    ``left_out`` whose last proof was called harmful, so that nothing of theirs is in the next model
+    or the one that is given out.
     """
 
     job: JobId
@@ -297,6 +299,7 @@ class Job(Form):
     reason: str
     institutions: dict[str, str]
     absent: dict[str, str]
+    left_out: list[str]
     rejected: int
     absences: int
     void: int

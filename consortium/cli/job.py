@@ -126,6 +126,8 @@ def show(job: JobArgument, home: HomeOption = None, format: FormatOption = Forma
     content |= {name: state.institutions.get(name, "") for name in state.participants}
     if state.absent:
         content["absent from the last"] = [f"{n}: {why}" for n, why in state.absent.items()]
+    if state.left_out:
+        content["left out of the model"] = list(state.left_out)
     if divided:
         content["verdicts divide"] = f"on {len(divided)} proofs"
     print_result(content, Format.TABLE)

@@ -234,6 +234,8 @@ def _shown(lineage: "Lineage") -> dict[str, Any]:
             "proofs": f"{accepted} accepted, {len(lineage.proofs) - accepted} not",
             "learned_from": list(lineage.learned_from),
         }
+    if lineage.taken_out:
+        content["taken_out_again"] = list(lineage.taken_out)
     if lineage.averaged:
         content["mean_of_rounds"] = list(lineage.averaged)
     return {**content, "ledger": lineage.ledger}

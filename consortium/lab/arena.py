@@ -36,7 +36,6 @@ from consortium.founding import DEFAULT_CREDITS
 from consortium.lab.hospitals import Hospital, sites_of
 from consortium.lab.submission import Submission, submit
 from consortium.rounds import score
-from consortium.rounds.aggregation import average_of_rounds
 from consortium.rounds.checks import (
     EarlierStep,
     Examined,
@@ -48,6 +47,7 @@ from consortium.rounds.checks import (
 from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
 from consortium.rounds.committee import committee
 from consortium.rounds.progress import doubted
+from consortium.rounds.released import released
 from consortium.rounds.replay import steps_of
 from consortium.rounds.result import RoundRecords, derive_result
 from consortium.rounds.verdict import findings
@@ -248,12 +248,9 @@ class Arena:
 
     def released(self) -> Weights:
         """The model that the job gives out after the rounds played so far."""
-        kept = [
-            model
-            for result, model in zip(self.results, self.models[1:], strict=True)
-            if result.round >= self.job.average_from and not result.void
-        ]
-        return average_of_rounds(kept or self.models[-1:])
+        models = {r.model_after: m for r, m in zip(self.results, self.models[1:], strict=True)}
+        found = released(self.job, self.results, self._earlier, lambda r: models[r.model_after])
+        return self.models[0] if found is None else found
 
     def test_auroc(self, weights: Weights | None = None) -> float:
         """Mean AUROC over the hospitals whose test parts have five of either class."""

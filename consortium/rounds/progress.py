@@ -1,6 +1,7 @@
 """How far a job is, by the results that stand on the ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
+from typing import Protocol
 
 from consortium.rounds.codes import HARMFUL
 from ledger.records import ACCEPTED, Result
@@ -19,12 +20,47 @@ def rounds_done(results: Sequence[Result]) -> int:
     return sum(not result.again for result in results)
 
 
-def doubted(results: Sequence[Result]) -> frozenset[str]:
-    """Whose last proof in a job was called harmful, of those that were accepted or called so."""
-    last = {
-        outcome.institution: outcome.code
-        for result in results
-        for outcome in result.proofs
-        if outcome.code in (ACCEPTED, HARMFUL)
-    }
-    return frozenset(name for name, code in last.items() if code == HARMFUL)
+class _Proof(Protocol):
+    @property
+    def institution(self) -> str: ...
+
+    @property
+    def code(self) -> str: ...
+
+
+class _Round(Protocol):
+    """What a result says of a round, or a model's lineage."""
+
+    @property
+    def void(self) -> bool: ...
+
+    @property
+    def proofs(self) -> Sequence[_Proof]: ...
+
+
+def doubted(results: Sequence[_Round], codes: Mapping[str, str] | None = None) -> frozenset[str]:
+    """Whose last proof in a job was called harmful, of those that were accepted or called so.
+
+    ``codes``: of the proofs of one round more, by institution.
+    """
+    rounds = [{o.institution: o.code for o in result.proofs} for result in results]
+    found: frozenset[str] = frozenset()
+    for one in (*rounds, codes or {}):
+        found = doubted_after(found, one)
+    return found
+
+
+def doubted_after(before: Set[str], codes: Mapping[str, str]) -> frozenset[str]:
+    """Who is doubted after a round with these codes by institution; others change nothing."""
+    accepted = {name for name, code in codes.items() if code == ACCEPTED}
+    harmful = {name for name, code in codes.items() if code == HARMFUL}
+    return frozenset(before - accepted | harmful)
+
+
+def left_out(results: Sequence[_Round]) -> frozenset[str]:
+    """Whom a job's newest model leaves out: who was doubted when it was made.
+
+    A void round makes none.
+    """
+    made = [place for place, result in enumerate(results, start=1) if not result.void]
+    return doubted(results[: made[-1]]) if made else frozenset()

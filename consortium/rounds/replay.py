@@ -16,7 +16,6 @@ from consortium import weights as weight_forms
 from consortium.contract import check_job, task_groups
 from consortium.enrolment import check_member
 from consortium.errors import RoundInvalid
-from consortium.rounds.aggregation import average_of_rounds
 from consortium.rounds.checks import (
     Examined,
     Reveal,
@@ -30,6 +29,7 @@ from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
 from consortium.rounds.committee import committee
 from consortium.rounds.evaluation import check_evaluation
 from consortium.rounds.progress import doubted, next_place, rounds_done
+from consortium.rounds.released import released
 from consortium.rounds.result import (
     RoundRecords,
     derive_result,
@@ -236,14 +236,9 @@ def _check_submitted(view: LedgerView, entries: Sequence[Entry]) -> None:
 
 
 def released_model(view: LedgerView, job: Job, results: Sequence[Result]) -> Weights:
-    """The model that a job gives out: the mean of its rounds' models from `average_from` on.
-
-    Void rounds do not count. A job stopped before that gives out its newest model.
-    """
-    averaged = [r.model_after for r in results if r.round >= job.average_from and not r.void]
-    return average_of_rounds(
-        [view.model(name) for name in averaged or [current_model(job, results)]]
-    )
+    """The model that a job gives out (`consortium.rounds.released`); untrained without a round."""
+    model = released(job, results, view.steps(job.job), lambda r: view.model(r.model_after))
+    return view.model(job.initial_model) if model is None else model
 
 
 def _check_end(view: LedgerView, job: Job, end: JobEnd) -> None:
@@ -304,7 +299,7 @@ def _check_round(view: LedgerView, entries: Sequence[Entry]) -> Checked:
 
 
 def steps_of(context: RoundContext, examined: Mapping[str, Examined]) -> dict[str, np.ndarray]:
-    """The steps of all reveals that could be un-mapped, for check 7 of later rounds.
+    """The steps of all reveals that could be un-mapped, for later rounds.
 
     Rejected ones too: everybody has seen them.
     """

@@ -7,6 +7,9 @@ others say so, and more than may lie; its score and its Shapley value are the lo
 others'. The learner is the accepted proof with the best score; a tie goes to the lowest VRF proof,
 which nobody can choose.
 
+The model takes up what was accepted, and leaves out all that hospitals taught whose last proof was
+called harmful (`consortium.rounds.unlearning`).
+
 A verdict is paid that judges all reveals, and in checks 1 to 7 finds what every member finds.
 
 The local values behind a median are attested by their validators, not recomputable by others.
@@ -24,8 +27,10 @@ from consortium.rounds.checks.harm import held_harmful
 from consortium.rounds.codes import HARMFUL, NO_QUORUM
 from consortium.rounds.commitment import closed_set_digest
 from consortium.rounds.committee import committee, liars_borne, votes_needed
+from consortium.rounds.progress import doubted, left_out
 from consortium.rounds.rewards import round_credits
 from consortium.rounds.score import lower_median
+from consortium.rounds.unlearning import corrected, correction
 from ledger.content import Weights, model_hash
 from ledger.entry import Entry
 from ledger.quorum import quorum
@@ -126,7 +131,9 @@ def derive_result(
     void = not accepted
     model = context.model
     if not void:
-        model = new_model(context.job, accepted)
+        after = doubted(history, codes)
+        change = correction(context.job, history, context.earlier, left_out(history), after)
+        model = corrected(new_model(context.job, accepted), change)
     averages = _averages(accepted, shapley, policy, history)
     learner = _learner(accepted, scores, records)
     rejected = {name for name, code in codes.items() if code not in (ACCEPTED, NO_QUORUM)}

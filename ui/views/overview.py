@@ -148,6 +148,8 @@ def _hospitals(job: Json) -> Html:
     cards = []
     for name in job["participants"]:
         before = f"{small(f'last attempt: {absent[name]}')}" if name in absent else ""
+        if name in job["left_out"]:
+            before += small("left out of the model: its last proof was called harmful")
         cards.append(
             f"<div><b>{html(name)}</b>{_doing(states.get(name, ''), job['phase'])}{before}</div>"
         )
@@ -211,6 +213,10 @@ def _of_job(job: Json) -> Iterator[tuple[str, Html | str, Tone, str]]:
     if job["state"] == "stopped":
         yield (f"{name} was stopped", f"after {job['done']} of {count(job['rounds'], 'round')}.",
                Tone.WARN, "stop_circle")  # fmt: skip
+    if job["left_out"]:
+        yield (f"{name}: nothing of {', '.join(job['left_out'])} is in the model.",
+               joined("What it taught was taken out when its proof was called harmful. ", why),
+               Tone.WARN, "person_remove")  # fmt: skip
     troubles = [
         count(job["rejected"], "proof") + " rejected" if job["rejected"] else "",
         count(job["absences"], "answer") + " missing" if job["absences"] else "",
