@@ -64,6 +64,7 @@ def judged(name: str, row: Row) -> dict[str, Figure]:
                                      row.lost_absent),
         f"{name}.undefended_lost": Figure(row.lost_off or 0.0, "AUROC"),
         f"{name}.within": Figure(row.within_absent or 0, of),
+        f"{name}.within_honest": Figure(row.within or 0, of),
         f"{name}.not_above_any": Figure(row.not_above, of),
         f"{name}.below_mean": Figure(row.below_mean, of),
     }  # fmt: skip
