@@ -48,7 +48,7 @@ class View(ReplicaView):
         self._four.add(list(entries))
         return self._four.api.blocks[-1]
 
-    def remember(self, job: str, steps: Any) -> None:
+    def remember(self, job: str, round_: int, steps: Any) -> None:
         """Hospitals remember for themselves."""
 
 

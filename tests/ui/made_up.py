@@ -62,8 +62,8 @@ def job(state: str = "stopped", **changed: Any) -> Json:
         "participants": HOSPITALS, "epsilon": "1", "submitted": place(1),
         "ended": place(4) if ended else None, "model": MODEL if ended else None,
         "round": None if ended else 4, "attempt": None if ended else 2, "phase": "",
-        "phase_ends": None, "reason": "", "institutions": {}, "absent": {}, "rejected": 3,
-        "absences": 2, "void": 1, "repeated": 2,
+        "phase_ends": None, "reason": "", "institutions": {}, "absent": {}, "left_out": [],
+        "rejected": 3, "absences": 2, "void": 1, "repeated": 2,
     }  # fmt: skip
     return {**fields, **changed}
 

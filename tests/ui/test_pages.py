@@ -87,6 +87,15 @@ def test_a_page_shows_every_state(serve: Serve, name: str, state: str) -> None:
     assert app.title[0].value.lower() == name
 
 
+def test_who_is_left_out_of_the_model_is_named(serve: Serve) -> None:
+    serve(MadeUp(jobs=[job("running", **LIVE["running"], left_out=["south"])]))
+    shown = said(page("overview"))
+    assert shown.count("left out of the model: its last proof was called harmful") == 1
+    assert "job-1: nothing of south is in the model." in shown
+    serve(MadeUp(jobs=[job("running", **LIVE["running"])]))
+    assert "left out of the model" not in said(page("overview"))
+
+
 def test_what_runs_is_shown_with_each_hospitals_part(serve: Serve) -> None:
     ends = int(time.time()) + 100
     serve(MadeUp(jobs=[job("running", **LIVE["running"], phase_ends=ends)]))
