@@ -7,7 +7,8 @@ Shapley values behind a median: they come from patients that no auditor sees.
 
 Blocks are read one after another. What is kept of them is what later ones are checked against: all
 contracts and ends, who has evaluated which job, the running job's results, the newest proof of each
-institution in each job, and, for check 7, the step of every reveal.
+institution in each job, and, for checks 7 and 8 and for what leaves a model, the step of every
+reveal.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

@@ -6,12 +6,12 @@ named more than once: two jobs begin alike, a round may leave the model as it wa
 `consortium.registry` reads them from a database or an export.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from consortium.errors import ModelMissing
-from consortium.rounds.progress import doubted, left_out
+from consortium.rounds.progress import doubted_after
 from consortium.standing import Placed
 from ledger.records import ACCEPTED, Job, JobEnd, Proof, Record, Result
 
@@ -60,7 +60,10 @@ class ProofOf:
 
 @dataclass(frozen=True)
 class Step:
-    """One round: from which model to which, by whose proofs; ``index`` is its result's."""
+    """One round: from which model to which, by whose proofs; ``index`` is its result's.
+
+    ``codes``: what the result calls each institution's proof.
+    """
 
     round: int
     index: int
@@ -68,6 +71,7 @@ class Step:
     before: str
     after: str
     void: bool
+    codes: Mapping[str, str]
     proofs: tuple[ProofOf, ...]
 
 
@@ -75,7 +79,8 @@ class Step:
 class Lineage:
     """One model's way, from the contract to the record that names it.
 
-    ``averaged``: the rounds whose models a released one is the mean of.
+    ``averaged``: the rounds whose models a released one is the mean of, each without whoever was
+    taken out.
     """
 
     ledger: str
@@ -106,12 +111,19 @@ class Lineage:
 
     @property
     def _accepted(self) -> frozenset[str]:
-        of_rounds = (step.proofs for step in self.steps if not step.void)
-        return frozenset(p.institution for proofs in of_rounds for p in proofs if p.accepted)
+        codes = [step.codes for step in self.steps if not step.void]
+        return frozenset(
+            name for found in codes for name, code in found.items() if code == ACCEPTED
+        )
 
     @property
     def _left_out(self) -> frozenset[str]:
-        return (doubted if self.named.kind == "released" else left_out)(self.steps)
+        made = [place for place, step in enumerate(self.steps, start=1) if not step.void]
+        last = len(self.steps) if self.named.kind == "released" else max(made, default=0)
+        found: frozenset[str] = frozenset()
+        for step in self.steps[:last]:
+            found = doubted_after(found, step.codes)
+        return found
 
     def body(self) -> dict[str, Any]:
         """The lineage as plain JSON values."""
@@ -226,7 +238,7 @@ def _step(result: Result, placed: Placed[Record], proofs: Sequence[tuple[Proof, 
     codes = {outcome.institution: outcome.code for outcome in result.proofs}
     return Step(
         result.round, placed.index, placed.height, result.model_before, result.model_after,
-        result.void,
+        result.void, codes,
         tuple(
             ProofOf(proof.author, proof.update, codes.get(proof.author, ""), index)
             for proof, index in proofs

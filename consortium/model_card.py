@@ -76,6 +76,12 @@ def model_card(lineage: Lineage, job: JobStanding, evaluations: Sequence[Evaluat
         counts = (account.accepted, account.rejected, account.absent) if account else (0, 0, 0)
         row = (participant.institution, participant.weight, *counts)
         lines.append(f"| {' | '.join(map(str, row))} |")
+    if out := _taken_out(job):
+        lines += [
+            "",
+            f"Nothing of {out} is in the model: the last proof was called harmful, and all that "
+            "had been accepted before was taken out of every round's model.",
+        ]
     lines += [
         "",
         "Numbers of patients are those that hospitals declare in public: round, not counted.",
@@ -165,8 +171,15 @@ def _averaged(job: JobStanding) -> str:
     end, first = job.end, job.contract.average_from
     if end is not None and end.record.rounds >= first:
         but = "; those that left it unchanged do not count" if job.void else ""
-        return f"The model is the mean of the models of rounds {first} to {end.record.rounds}{but}."
+        rounds = f"rounds {first} to {end.record.rounds}"
+        without = f", each without what {out} taught" if (out := _taken_out(job)) else ""
+        return f"The model is the mean of the models of {rounds}{without}{but}."
     return "It was stopped early: the model is the newest there was."
+
+
+def _taken_out(job: JobStanding) -> str:
+    """Whose accepted updates are not in the released model; empty: nobody's."""
+    return ", ".join(name for name in sorted(job.doubted) if job.accounts[name].accepted)
 
 
 def _lineage(lineage: Lineage, job: JobStanding) -> list[str]:

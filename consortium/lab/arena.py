@@ -324,7 +324,10 @@ class Arena:
         model: Weights,
     ) -> None:
         steps = steps_of(context, examined)
-        self._earlier += [EarlierStep(name, result.round, steps[name]) for name in sorted(steps)]
+        codes = {outcome.institution: outcome.code for outcome in result.proofs}
+        self._earlier += [
+            EarlierStep(name, result.round, steps[name], codes[name]) for name in sorted(steps)
+        ]
         for name, reveal in reveals.items():
             if isinstance(reveal.proof.record, Proof):
                 self._spent[name] = reveal.proof.record.spend

@@ -15,7 +15,8 @@ Where fewer updates were accepted than a rule needs (2f + 1 for the trimmed mean
 the median is taken: it is defined for any number, of all of them it bears the largest share of
 liars, and whoever keeps others away gains no mean to pull at. A void round would throw away the
 privacy that the others have spent. Coalitions for Shapley values (`consortium.rounds.shapley`) are
-aggregated by the very same function, so that the largest one is worth what the round's model is.
+aggregated by the very same function, so that the largest one is worth what the round's model is
+(before what a harmful hospital taught is taken out of it: `consortium.rounds.unlearning`).
 
 Sums run in float64 in the order of the institutions' names, or of sorted values, one addition at a
 time, and are rounded to float32: no library call whose order of summation could differ between

@@ -1,7 +1,6 @@
 """How far a job is, by the results that stand on the ledger."""
 
 from collections.abc import Mapping, Sequence, Set
-from typing import Protocol
 
 from consortium.rounds.codes import HARMFUL
 from ledger.records import ACCEPTED, Result
@@ -20,25 +19,7 @@ def rounds_done(results: Sequence[Result]) -> int:
     return sum(not result.again for result in results)
 
 
-class _Proof(Protocol):
-    @property
-    def institution(self) -> str: ...
-
-    @property
-    def code(self) -> str: ...
-
-
-class _Round(Protocol):
-    """What a result says of a round, or a model's lineage."""
-
-    @property
-    def void(self) -> bool: ...
-
-    @property
-    def proofs(self) -> Sequence[_Proof]: ...
-
-
-def doubted(results: Sequence[_Round], codes: Mapping[str, str] | None = None) -> frozenset[str]:
+def doubted(results: Sequence[Result], codes: Mapping[str, str] | None = None) -> frozenset[str]:
     """Whose last proof in a job was called harmful, of those that were accepted or called so.
 
     ``codes``: of the proofs of one round more, by institution.
@@ -57,7 +38,7 @@ def doubted_after(before: Set[str], codes: Mapping[str, str]) -> frozenset[str]:
     return frozenset(before - accepted | harmful)
 
 
-def left_out(results: Sequence[_Round]) -> frozenset[str]:
+def left_out(results: Sequence[Result]) -> frozenset[str]:
     """Whom a job's newest model leaves out: who was doubted when it was made.
 
     A void round makes none.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from consortium.rounds.aggregation import average_of_rounds
 from consortium.rounds.checks.near_copy import EarlierStep
 from consortium.rounds.progress import doubted, left_out
-from consortium.rounds.unlearning import corrected, correction
+from consortium.rounds.unlearning import Taught, corrected
 from ledger.content import Weights
 from ledger.records import Job, Result
 
@@ -24,7 +24,7 @@ def released(
     Args:
         job: its contract.
         results: all of the job's, oldest first.
-        steps: what its rounds revealed, as of `correction`.
+        steps: what its rounds revealed, as of `Taught`.
         model_of: the model after a round (float32 arrays by name), from its result.
 
     Returns:
@@ -32,9 +32,9 @@ def released(
     """
     made = [place for place, result in enumerate(results) if not result.void]
     averaged = [place for place in made if results[place].round >= job.average_from]
-    after, models = doubted(results), []
+    taught, after, models = Taught(job, steps), doubted(results), []
     for place in averaged or made[-1:]:
         held = results[: place + 1]
-        change = correction(job, held, steps, left_out(held), after)
+        change = taught.correction(held, left_out(held), after)
         models.append(corrected(model_of(results[place]), change))
     return average_of_rounds(models) if models else None

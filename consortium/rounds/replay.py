@@ -7,7 +7,7 @@ erasures, evaluations. When a change takes effect is `ledger.membership`'s conce
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -133,6 +133,8 @@ class Derived:
 
 def round_context(view: LedgerView, job: Job, round: int, attempt: int) -> RoundContext:
     """The context of the round that starts from the view's newest block."""
+    results = view.results(job.job)
+    codes = {(r.round, o.institution): o.code for r in results for o in r.proofs}
     return RoundContext(
         ledger=view.ledger,
         base=view.head,
@@ -140,11 +142,14 @@ def round_context(view: LedgerView, job: Job, round: int, attempt: int) -> Round
         round=round,
         attempt=attempt,
         members=view.members,
-        model=view.model(current_model(job, view.results(job.job))),
+        model=view.model(current_model(job, results)),
         groups=task_groups(job),
-        earlier=view.steps(job.job),
+        earlier=[
+            step if step.other_job else replace(step, code=codes[step.round, step.institution])
+            for step in view.steps(job.job)
+        ],
         spent=last_spends(view, job),
-        doubted=doubted(view.results(job.job)),
+        doubted=doubted(results),
     )
 
 
@@ -237,7 +242,9 @@ def _check_submitted(view: LedgerView, entries: Sequence[Entry]) -> None:
 
 def released_model(view: LedgerView, job: Job, results: Sequence[Result]) -> Weights:
     """The model that a job gives out (`consortium.rounds.released`); untrained without a round."""
-    model = released(job, results, view.steps(job.job), lambda r: view.model(r.model_after))
+    harmful = any(outcome.code == HARMFUL for r in results for outcome in r.proofs)
+    steps = view.steps(job.job) if harmful else ()  # many, and nothing was taken out otherwise
+    model = released(job, results, steps, lambda r: view.model(r.model_after))
     return view.model(job.initial_model) if model is None else model
 
 

@@ -30,7 +30,7 @@ from consortium.rounds.committee import committee, liars_borne, votes_needed
 from consortium.rounds.progress import doubted, left_out
 from consortium.rounds.rewards import round_credits
 from consortium.rounds.score import lower_median
-from consortium.rounds.unlearning import corrected, correction
+from consortium.rounds.unlearning import Taught, corrected
 from ledger.content import Weights, model_hash
 from ledger.entry import Entry
 from ledger.quorum import quorum
@@ -132,7 +132,8 @@ def derive_result(
     model = context.model
     if not void:
         after = doubted(history, codes)
-        change = correction(context.job, history, context.earlier, left_out(history), after)
+        taught = Taught(context.job, context.earlier)
+        change = taught.correction(history, left_out(history), after)
         model = corrected(new_model(context.job, accepted), change)
     averages = _averages(accepted, shapley, policy, history)
     learner = _learner(accepted, scores, records)

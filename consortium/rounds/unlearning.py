@@ -16,7 +16,7 @@ as Wu, Zhu and Mitra (2022, arXiv:2201.09441) do by training on after such a sub
 Post-processing of what was revealed under privacy: it costs nobody anything.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -27,41 +27,55 @@ from ledger.content import Weights
 from ledger.records import ACCEPTED, Job, Result
 
 
-def correction(
-    job: Job,
-    results: Sequence[Result],
-    steps: Sequence[EarlierStep],
-    before: Set[str],
-    after: Set[str],
-) -> Vector | None:
-    """What moves a model that holds these rounds, without ``before``, to one without ``after``.
+class Taught:
+    """The steps of a job's rounds, and what its rule makes of each round's accepted ones.
 
     Args:
         job: its rule, its participants and their weights.
-        results: the rounds that the model holds, oldest first.
-        steps: those rounds' (and others', which do not count), revealed: update minus model.
-        before: whom the model leaves out.
-        after: whom it is to leave out.
-
-    Returns:
-        All parameters in the order of their names; None where nothing changes.
-
-    Raises:
-        KeyError: if an accepted step is not among ``steps``.
+        steps: what its rounds revealed (and others, which do not count): update minus model.
     """
-    changed = before ^ after
-    if not changed:
-        return None
-    known = {(s.round, s.institution): s.step for s in steps if not s.other_job}
-    total: Vector | None = None
-    for result in results:
-        names = sorted(o.institution for o in result.proofs if o.code == ACCEPTED)
-        if result.void or changed.isdisjoint(names):
-            continue
-        taught = {name: known[result.round, name] for name in names}
-        moved = _aggregated(job, taught, after) - _aggregated(job, taught, before)
-        total = moved if total is None else total + moved
-    return total
+
+    def __init__(self, job: Job, steps: Iterable[EarlierStep]) -> None:
+        self._job = job
+        self._steps = {(s.round, s.institution): s.step for s in steps if not s.other_job}
+        self._made: dict[tuple[int, frozenset[str]], Vector] = {}
+
+    def correction(
+        self, results: Sequence[Result], before: frozenset[str], after: frozenset[str]
+    ) -> Vector | None:
+        """What moves a model that holds these rounds, without ``before``, to one without ``after``.
+
+        Args:
+            results: the rounds that the model holds, oldest first.
+            before: whom the model leaves out.
+            after: whom it is to leave out.
+
+        Returns:
+            All parameters in the order of their names; None where nothing changes.
+
+        Raises:
+            KeyError: if an accepted step is not among those that are known.
+        """
+        changed = before ^ after
+        total: Vector | None = None
+        for result in results if changed else ():
+            names = sorted(o.institution for o in result.proofs if o.code == ACCEPTED)
+            if result.void or changed.isdisjoint(names):
+                continue
+            made = [self._aggregated(result.round, names, without) for without in (after, before)]
+            moved = made[0] - made[1]
+            total = moved if total is None else total + moved
+        return total
+
+    def _aggregated(self, round_: int, names: Sequence[str], without: frozenset[str]) -> Vector:
+        place = round_, without
+        if place not in self._made:
+            steps = {name: self._steps[round_, name] for name in names}
+            kept = {n: {"step": step} for n, step in steps.items() if n not in without}
+            nothing = np.zeros_like(steps[names[0]])
+            made = new_model(self._job, kept)["step"].astype(np.float64) if kept else nothing
+            self._made[place] = made
+        return self._made[place]
 
 
 def corrected(model: Weights, by: Vector | None) -> Weights:
@@ -70,10 +84,3 @@ def corrected(model: Weights, by: Vector | None) -> Weights:
         return model
     # -0 + 0 is 0, as in all aggregation: one model has one hash.
     return weight_forms.of_vector(weight_forms.vector(model) + by + 0.0, model)
-
-
-def _aggregated(job: Job, steps: Mapping[str, Vector], without: Set[str]) -> Vector:
-    kept = {name: {"step": step} for name, step in steps.items() if name not in without}
-    if not kept:
-        return np.zeros_like(next(iter(steps.values())))
-    return new_model(job, kept)["step"].astype(np.float64)

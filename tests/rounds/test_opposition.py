@@ -187,3 +187,40 @@ def test_8_a_step_against_the_others_is_called_harmful_by_every_member() -> None
     examined = examine(context, revealed.commitments, revealed.reveals)
     assert {n: e.code for n, e in examined.items() if e.code != "Accepted"} == {CHEAT: "Harmful"}
     assert examined[CHEAT].weights is not None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_cheats_do_not_hide_each_other(seed: int) -> None:
+    """Their noise differs, so that neither stands out from the other."""
+    rounds = [steps_of(100 * seed + place, shared=0.8) for place in range(12)]
+    for steps in rounds:
+        for cheat in (CHEAT, "hospital-3"):
+            steps[cheat] = -steps[cheat]
+    earlier = [
+        EarlierStep(name, place, step)
+        for place, steps in enumerate(rounds[:-1])
+        for name, step in steps.items()
+    ]
+    assert found(rounds[-1], earlier) == {CHEAT, "hospital-3"}
+
+
+def test_steps_that_another_check_rejected_are_no_credit() -> None:
+    steps = steps_of(1, shared=0.3)
+    steps[CHEAT] = -steps[CHEAT]
+    direction = np.ones(SIZE) / np.sqrt(SIZE)
+    bank = [EarlierStep(CHEAT, r, 3 * LONGEST * direction, "StepTooLarge") for r in range(1, 9)]
+    earlier = past(9, shared=0.3)
+    assert found(steps, [*bank, *earlier]) == {CHEAT}
+    counted = [EarlierStep(s.institution, s.round, s.step, "Harmful") for s in bank]
+    assert found(steps, [*counted, *earlier]) == frozenset()  # or this would show nothing
+
+
+def test_who_comes_back_brings_no_accepted_steps_that_go_against() -> None:
+    """The model takes back what was accepted, not what was called harmful."""
+    steps = steps_of(1, shared=1.0)
+    direction = np.ones(SIZE) / np.sqrt(SIZE)
+    against = [EarlierStep(CHEAT, r, -LONGEST * direction) for r in (1, 2, 3)]
+    along = [EarlierStep(CHEAT, r, LONGEST * direction, "Harmful") for r in (4, 5, 6, 7)]
+    assert found(steps, [*against, *along], doubted={CHEAT}) == {CHEAT}
+    accepted = [EarlierStep(s.institution, s.round, -s.step) for s in against]
+    assert found(steps, [*accepted, *along], doubted={CHEAT}) == frozenset()

@@ -14,13 +14,14 @@ from consortium import weights as weight_forms
 from consortium.audit import verify_rounds
 from consortium.errors import ConsortiumError
 from consortium.lineage import lineage_of, named_models, namings
+from consortium.model_card import model_card
 from consortium.rounds.aggregation import new_model
 from consortium.rounds.checks import EarlierStep
 from consortium.rounds.checks.terms import step_noise, unanimous_step
 from consortium.rounds.released import released
 from consortium.rounds.replay import check_block, released_model, revealed_step
-from consortium.rounds.unlearning import corrected, correction
-from consortium.standing import JobStanding, Placed
+from consortium.rounds.unlearning import Taught, corrected
+from consortium.standing import JobStanding, Placed, enter
 from ledger.content import model_hash
 from ledger.records import Proof, Result
 
@@ -67,22 +68,22 @@ def test_as_long_as_the_same_are_left_out_nothing_moves() -> None:
     steps, results = steps_of(2), [result(1), result(2)]
     model = {"bias": np.ones(3, np.float32)}
     for who in (frozenset[str](), frozenset({CHEAT})):
-        assert correction(OWN, results, steps, who, who) is None
+        assert Taught(OWN, steps).correction(results, who, who) is None
     assert corrected(model, None) is model
 
 
 def test_all_that_was_accepted_of_it_leaves_and_what_was_not_is_not_there_to_leave() -> None:
     steps = steps_of(4)
     results = [result(1), result(2, h2="NearCopy"), result(3), result(4, h2="Harmful")]
-    moved = correction(OWN, results, steps, frozenset(), frozenset({CHEAT}))
+    moved = Taught(OWN, steps).correction(results, frozenset(), frozenset({CHEAT}))
     expected = sum(mean(steps, r, HONEST) - mean(steps, r, names(4)) for r in (1, 3))
     np.testing.assert_allclose(moved, expected, atol=1e-6)
 
 
 def test_it_comes_back_as_if_it_had_never_been_away() -> None:
     steps, results = steps_of(3), [result(1), result(2), result(3, h2="Harmful")]
-    out = correction(OWN, results, steps, frozenset(), frozenset({CHEAT}))
-    back = correction(OWN, results, steps, frozenset({CHEAT}), frozenset())
+    out = Taught(OWN, steps).correction(results, frozenset(), frozenset({CHEAT}))
+    back = Taught(OWN, steps).correction(results, frozenset({CHEAT}), frozenset())
     assert out is not None
     assert back is not None
     np.testing.assert_array_equal(out, -back)
@@ -90,7 +91,7 @@ def test_it_comes_back_as_if_it_had_never_been_away() -> None:
 
 def test_one_may_leave_while_another_comes_back() -> None:
     steps, results = steps_of(2), [result(1), result(2)]
-    moved = correction(OWN, results, steps, frozenset({"hospital-1"}), frozenset({CHEAT}))
+    moved = Taught(OWN, steps).correction(results, frozenset({"hospital-1"}), frozenset({CHEAT}))
     expected = sum(
         mean(steps, r, HONEST) - mean(steps, r, [CHEAT, "hospital-3", "hospital-4"]) for r in (1, 2)
     )
@@ -100,7 +101,7 @@ def test_one_may_leave_while_another_comes_back() -> None:
 def test_a_round_in_which_it_alone_was_accepted_leaves_nothing() -> None:
     alone = result(1, h1="NearCopy", h3="NearCopy", h4="NearCopy")
     steps = steps_of(1)
-    moved = correction(OWN, [alone], steps, frozenset(), frozenset({CHEAT}))
+    moved = Taught(OWN, steps).correction([alone], frozenset(), frozenset({CHEAT}))
     np.testing.assert_allclose(moved, -mean(steps, 1, [CHEAT]), atol=1e-6)
 
 
@@ -108,25 +109,27 @@ def test_void_rounds_other_jobs_and_rounds_without_it_do_not_count() -> None:
     steps, who = steps_of(2), frozenset({CHEAT})
     others = [EarlierStep(s.institution, s.round, -9 * s.step, other_job=True) for s in steps]
     results = [result(1), result(2, void=True)]
-    moved = correction(OWN, results, [*others, *steps], frozenset(), who)
-    np.testing.assert_array_equal(moved, correction(OWN, results[:1], steps, frozenset(), who))
-    assert correction(OWN, [result(1, h2="StepTooLarge")], steps, frozenset(), who) is None
+    moved = Taught(OWN, [*steps, *others]).correction(results, frozenset(), who)
+    np.testing.assert_array_equal(
+        moved, Taught(OWN, steps).correction(results[:1], frozenset(), who)
+    )
+    assert Taught(OWN, steps).correction([result(1, h2="StepTooLarge")], frozenset(), who) is None
     with pytest.raises(KeyError):
-        correction(OWN, [result(3)], steps, frozenset(), who)
+        Taught(OWN, steps).correction([result(3)], frozenset(), who)
 
 
 @pytest.mark.parametrize("rule", ["median", "trimmed-mean"])
 def test_the_contracts_rule_decides_what_a_round_is_without_it(rule: str) -> None:
     job, steps = OWN.model_copy(update={"aggregation": rule}), steps_of(1)
-    moved = correction(job, [result(1)], steps, frozenset(), frozenset({CHEAT}))
+    moved = Taught(job, steps).correction([result(1)], frozenset(), frozenset({CHEAT}))
     by = {s.institution: {"w": s.step} for s in steps}
     without = new_model(job, {name: by[name] for name in HONEST})["w"].astype(np.float64)
     np.testing.assert_array_equal(moved, without - new_model(job, by)["w"])
 
 
 def test_a_zero_stays_a_zero_of_one_sign() -> None:
-    model = {"bias": np.full(2, -0.5, np.float32)}
-    moved = corrected(model, np.full(2, 0.5))["bias"]
+    model = {"bias": np.full(2, -0.0, np.float32)}
+    moved = corrected(model, np.full(2, -0.0))["bias"]
     assert moved.tobytes() == np.zeros(2, np.float32).tobytes()
 
 
@@ -252,6 +255,12 @@ def test_its_lineage_and_its_standing_say_who_was_taken_out(ledger: Ledger) -> N
         (tuple(HONEST), (CHEAT,)), (tuple(HONEST), (CHEAT,)),
     ]  # fmt: skip
     assert found[-1].named == namings(models, "job-1")[0]
+    jobs: dict[str, JobStanding] = {}
+    for one in records:
+        enter(jobs, one.record, one.index, one.height, one.time)
+    card = model_card(found[-1], jobs["job-1"], [])
+    assert "models of rounds 3 to 4, each without what hospital-2 taught." in card
+    assert "Nothing of hospital-2 is in the model" in card
     standing = JobStanding(Placed(ledger.view.jobs()[-1], 0, 0, 0))
     seen = []
     for one in (r.record for r in records if isinstance(r.record, Result)):

@@ -91,7 +91,7 @@ def test_who_is_left_out_of_the_model_is_named(serve: Serve) -> None:
     serve(MadeUp(jobs=[job("running", **LIVE["running"], left_out=["south"])]))
     shown = said(page("overview"))
     assert shown.count("left out of the model: its last proof was called harmful") == 1
-    assert "job-1: nothing of south is in the model." in shown
+    assert "job-1: south: left out of the model." in shown
     serve(MadeUp(jobs=[job("running", **LIVE["running"])]))
     assert "left out of the model" not in said(page("overview"))
 

@@ -214,8 +214,8 @@ def _of_job(job: Json) -> Iterator[tuple[str, Html | str, Tone, str]]:
         yield (f"{name} was stopped", f"after {job['done']} of {count(job['rounds'], 'round')}.",
                Tone.WARN, "stop_circle")  # fmt: skip
     if job["left_out"]:
-        yield (f"{name}: nothing of {', '.join(job['left_out'])} is in the model.",
-               joined("What it taught was taken out when its proof was called harmful. ", why),
+        yield (f"{name}: {', '.join(job['left_out'])}: left out of the model.",
+               joined("Its last proof was called harmful; what it taught before is out too. ", why),
                Tone.WARN, "person_remove")  # fmt: skip
     troubles = [
         count(job["rejected"], "proof") + " rejected" if job["rejected"] else "",

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consortium.rounds.checks.terms import noise_quantile
-from ledger.records import Participant, Thresholds
+from consortium.rounds.codes import HARMFUL
+from ledger.records import ACCEPTED, Participant, Thresholds
 
 Vector = NDArray[np.float64]
 
@@ -31,12 +32,26 @@ _ROUGH, _TOO_LITTLE = 1e-4, 1e-3  # of a first pass in float64: far above what i
 
 @dataclass(frozen=True)
 class EarlierStep:
-    """What an institution revealed in an earlier round: update minus the model of that round."""
+    """What an institution revealed in an earlier round: update minus the model of that round.
+
+    ``code`` is what the round's result calls the proof.
+    """
 
     institution: str
     round: int
     step: Vector = field(repr=False)
+    code: str = ACCEPTED
     other_job: bool = False
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the round's rule took it."""
+        return self.code == ACCEPTED
+
+    @property
+    def judged(self) -> bool:
+        """Whether no check but the one for harm could have rejected it."""
+        return self.code in (ACCEPTED, HARMFUL)
 
 
 def threshold(

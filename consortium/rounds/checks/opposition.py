@@ -18,9 +18,11 @@ rest are looked at anew, until nobody is against, or two are left: nothing tells
 anybody taken out before the rest tell him from whoever else is against: an honest hospital taken
 for the cheat leaves the model to the cheat, while two who pull against each other only stand still.
 
-Whose last proof was called harmful stays out of m, and is against until its push goes along with it
-(u . m >= 0). Else it would be back while the model goes where the others want: their pushes end
-there, its own stands, and whoever went furthest against it would be next.
+Steps that another check rejected count for nobody: they move no model, and would be credit to spend
+on steps that do. Whose last proof was called harmful stays out of m, and is against until its push
+goes along with it (u . m >= 0), and so does the sum of its accepted steps, which the model takes
+back (`consortium.rounds.unlearning`). Else it would be back while the model goes where the others
+want: their pushes end there, its own stands, and whoever went furthest against it would be next.
 
 AUROC on validators' patients does not see what is seen here: noise moves an honest proof's by more
 than flipped labels do, and a step back along the model does not change it at all.
@@ -46,7 +48,7 @@ FEWEST = 3
 ALARMS = 10
 """Times as often as for copies noise may pass the limit: of who does a few only stand out."""
 
-TOLD_APART = 1.0
+TOLD_APART = 2.0
 """Of two who are against, how far the rest must speak against one, in deviations of their noise."""
 
 
@@ -61,13 +63,16 @@ def opposed(
 
     Args:
         steps: each institution's step (update minus current model) of this round.
-        earlier: the steps of earlier rounds; those of other jobs do not count.
+        earlier: the steps of earlier rounds; those of other jobs, and those that check 5 or 7
+            rejected, do not count.
         participants: the job's, by institution.
         thresholds: the job's; of them ``false_alarm``, ``opposition`` and ``reach``.
         doubted: whose last proof in this job was called harmful. Where fewer than two others are
             left to judge by, nobody is.
     """
-    pushes, rounds = _pushes(steps, earlier, participants, float(thresholds.reach))
+    reach = float(thresholds.reach)
+    earlier = [step for step in earlier if step.judged and not step.other_job]
+    pushes, rounds = _pushes(steps, earlier, participants, reach)
     quantile = noise_quantile(min(ALARMS * float(thresholds.false_alarm), 0.5))
     noise, limits = {}, {}
     for name in steps:
@@ -84,13 +89,15 @@ def opposed(
         found = along_others(trusted, noise)
         if all(found[name] >= -limits[name] for name in trusted):
             break
-        furthest = outlier(trusted, noise)
+        furthest = outlier(trusted, noise, limits)
         if furthest is None:
             break
         against.add(furthest)
         del trusted[furthest]
+    taught, _ = _pushes(steps, [s for s in earlier if s.accepted], participants, reach)
     for name in doubted_here:
-        if along_others({**trusted, name: pushes[name]}, noise)[name] < 0:
+        back = (pushes[name], taught[name])
+        if any(along_others({**trusted, name: push}, noise)[name] < 0 for push in back):
             against.add(name)
     return frozenset(against)
 
@@ -116,8 +123,13 @@ def along_others(pushes: Mapping[str, Vector], noise: Mapping[str, float]) -> di
     return found
 
 
-def outlier(pushes: Mapping[str, Vector], noise: Mapping[str, float]) -> str | None:
+def outlier(
+    pushes: Mapping[str, Vector], noise: Mapping[str, float], limits: Mapping[str, float]
+) -> str | None:
     """Who goes furthest against the others; None if nobody does, or if it cannot be told.
+
+    ``limits``: how far each may go against the others. Whoever goes further without one of those
+    who are against too is not against for that one's sake: two cheats do not hide each other.
 
     With v the weighed pushes and r the sum of the rest's, (v_a - v_b) . r tells who of two is
     turned against the rest: up to a factor it is the logarithm of the likelihood ratio of the two
@@ -132,6 +144,9 @@ def outlier(pushes: Mapping[str, Vector], noise: Mapping[str, float]) -> str | N
         return None
     furthest = min(against, key=along.__getitem__)
     for name in against:
+        others = total - vectors[furthest] - vectors[name]
+        if _product(pushes[furthest], others) < -limits[furthest] * length(others):
+            continue
         rest = sqrt(fsum(left[n] * left[n] for n in left if n not in (name, furthest)))
         spread = length(vectors[name] - vectors[furthest]) * rest
         if name != furthest and along[name] - along[furthest] < TOLD_APART * spread:
@@ -170,7 +185,7 @@ def _pushes(
     kept: dict[str, list[Vector]] = {name: [step] for name, step in sorted(steps.items())}
     caps = {name: step_cap(participants[name], len(step), reach) for name, step in steps.items()}
     for past in earlier:
-        if past.institution in kept and not past.other_job:
+        if past.institution in kept:
             kept[past.institution].append(_within(past.step, caps[past.institution]))
     pushes = {name: _added(sorted(all_, key=np.ndarray.tobytes)) for name, all_ in kept.items()}
     return pushes, {name: len(all_) for name, all_ in kept.items()}
