@@ -46,7 +46,7 @@ FEWEST = 3
 """Hospitals below which nothing tells who is against whom."""
 
 ALARMS = 10
-"""Times as often as for copies noise may pass the limit: of who does a few only stand out."""
+"""Noise may pass the limit so many times as often as look like a copy: few stand out besides."""
 
 TOLD_APART = 2.0
 """Of two who are against, how far the rest must speak against one, in deviations of their noise."""
@@ -63,8 +63,8 @@ def opposed(
 
     Args:
         steps: each institution's step (update minus current model) of this round.
-        earlier: the steps of earlier rounds; those of other jobs, and those that check 5 or 7
-            rejected, do not count.
+        earlier: the steps of earlier rounds; those of other jobs, and those that another
+            check rejected, do not count.
         participants: the job's, by institution.
         thresholds: the job's; of them ``false_alarm``, ``opposition`` and ``reach``.
         doubted: whose last proof in this job was called harmful. Where fewer than two others are
@@ -94,11 +94,12 @@ def opposed(
             break
         against.add(furthest)
         del trusted[furthest]
-    taught, _ = _pushes(steps, [s for s in earlier if s.accepted], participants, reach)
-    for name in doubted_here:
-        back = (pushes[name], taught[name])
-        if any(along_others({**trusted, name: push}, noise)[name] < 0 for push in back):
-            against.add(name)
+    if doubted_here:
+        taught, _ = _pushes(steps, [s for s in earlier if s.accepted], participants, reach)
+        for name in doubted_here:
+            back = (pushes[name], taught[name])
+            if any(along_others({**trusted, name: push}, noise)[name] < 0 for push in back):
+                against.add(name)
     return frozenset(against)
 
 
