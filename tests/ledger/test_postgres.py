@@ -198,7 +198,8 @@ def test_everything_killed_at_once(postgres_home: Path) -> None:
     process, pid = coordinator(postgres_home)
     keeping = psutil.Process(pid).parent()
     keeping.suspend()  # else it ends the server in order, if it is faster than we are
-    for victim in (process, keeping, *keeping.children(recursive=True)):
+    # The server first: where its keeper dies before it, it stops in order too.
+    for victim in (*keeping.children(recursive=True), keeping, process):
         with contextlib.suppress(psutil.NoSuchProcess):  # gone with the one before it
             victim.kill()
     process.communicate()
