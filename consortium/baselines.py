@@ -13,20 +13,23 @@ The released model is the mean of the global models of the last ceil(R / 2) roun
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from consortium.intervals import auroc_interval, share_interval
 from consortium.rounds.aggregation import average_from, average_of_rounds, weighted_mean
+from consortium.rounds.score import auroc
 from consortium.tasks.task import JUDGEABLE, Split, Task
 from consortium.weights import from_torch, of_module, to_torch
 from privacy.contract import PrivacyTerms
 from privacy.noise import NoiseSource, SecureNoise
 from privacy.training import train
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 State = dict[str, Tensor]
 """Parameters of a model by name, float32."""
@@ -93,6 +96,8 @@ def pooled(
     task: Task, splits: Sequence[Split], declared_patients: int, rounds: int, seed: int = 0
 ) -> State:
     """All hospitals' patients in one table, without noise. Only a simulation can do this."""
+    import pandas as pd
+
     train_frame = pd.concat([split.train for split in splits], ignore_index=True)
     together = Split(train_frame, splits[0].validation, splits[0].test)
     return local(task, together, declared_patients, rounds, seed)
@@ -104,7 +109,7 @@ def majority(task: Task, split: Split) -> float:
     return float((task.outcomes(split.test) == guess).mean())
 
 
-def evaluate(task: Task, state: State, frame: pd.DataFrame) -> Metrics:
+def evaluate(task: Task, state: State, frame: "pd.DataFrame") -> Metrics:
     """Accuracy and AUROC of a model on a table. Raises DataInvalid.
 
     Exact: what leaves a hospital passes the release gate first.
@@ -126,8 +131,8 @@ def metrics(logits: np.ndarray, y: np.ndarray) -> Metrics:
     negatives = len(y) - positives
     if min(positives, negatives) < JUDGEABLE:
         return Metrics(right / len(y), bounds, None, None)
-    auroc = float(roc_auc_score(y, logits))
-    return Metrics(right / len(y), bounds, auroc, auroc_interval(auroc, positives, negatives))
+    area = auroc(y, logits)
+    return Metrics(right / len(y), bounds, area, auroc_interval(area, positives, negatives))
 
 
 def _state(task: Task, seed: int) -> State:

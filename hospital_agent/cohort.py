@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from consortium import tasks
@@ -25,6 +24,7 @@ from ledger.content import Weights
 from privacy.budget import new_cohort_id
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
 PARTS = ("train", "validation", "test")
@@ -118,7 +118,7 @@ class Cohort:
             return self.id
         return hashlib.sha256(f"{self.id} {part}".encode()).hexdigest()[: len(self.id)]
 
-    def frame(self, part: str) -> pd.DataFrame:
+    def frame(self, part: str) -> "pd.DataFrame":
         """The raw table of a part: train, validation or test."""
         return read_part(self.folder, part, tasks.get(self.task))
 

@@ -5,12 +5,15 @@ Of images: `image`, float32 [n, side, side], and the outcome, int64 [n].
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from consortium.tasks.image import IMAGE, Images
 from consortium.tasks.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def part_file(folder: Path, part: str, task: Task) -> Path:
@@ -18,7 +21,7 @@ def part_file(folder: Path, part: str, task: Task) -> Path:
     return folder / f"{part}.{'safetensors' if isinstance(task.inputs, Images) else 'csv'}"
 
 
-def write_part(folder: Path, part: str, task: Task, frame: pd.DataFrame) -> None:
+def write_part(folder: Path, part: str, task: Task, frame: "pd.DataFrame") -> None:
     """Writes a part durably, readable for this user only."""
     with part_file(folder, part, task).open("wb") as file:
         os.fchmod(file.fileno(), 0o600)
@@ -30,8 +33,10 @@ def write_part(folder: Path, part: str, task: Task, frame: pd.DataFrame) -> None
         os.fsync(file.fileno())
 
 
-def read_part(folder: Path, part: str, task: Task) -> pd.DataFrame:
+def read_part(folder: Path, part: str, task: Task) -> "pd.DataFrame":
     """The raw table of a part; a cell of `image` is an array [side, side]."""
+    import pandas as pd
+
     path = part_file(folder, part, task)
     if not isinstance(task.inputs, Images):
         return pd.read_csv(path)
@@ -41,7 +46,7 @@ def read_part(folder: Path, part: str, task: Task) -> pd.DataFrame:
     return pd.DataFrame({IMAGE: list(arrays[IMAGE]), task.label: arrays[task.label]})
 
 
-def _packed(frame: pd.DataFrame, side: int, label: str) -> bytes:
+def _packed(frame: "pd.DataFrame", side: int, label: str) -> bytes:
     from safetensors.numpy import save
 
     images = np.zeros((len(frame), side, side), np.float32)

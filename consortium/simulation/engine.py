@@ -10,6 +10,7 @@ import time
 import warnings
 from typing import Any, NoReturn
 
+import ray
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
@@ -63,22 +64,24 @@ def run_rounds(
     try:
         with reaped(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            # Not left to Flower, which asks for an environment that Ray's first workers lack: they
+            # would be started, thrown away, and started anew.
+            ray.init(
+                include_dashboard=False,
+                log_to_driver=False,
+                configure_logging=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+            )
             run_simulation(
                 server_app,
                 client_app,
                 num_supernodes=hospitals,
-                backend_config={
-                    "init_args": {
-                        "include_dashboard": False,
-                        "log_to_driver": False,
-                        "configure_logging": False,
-                        "object_store_memory": _OBJECT_STORE_BYTES,
-                    },
-                    "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-                },
+                backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
             )
     except Exception as error:
         _raise_known(failures, error)
+    finally:
+        ray.shutdown()
     if failures or len(times) < 2:
         _raise_known(failures, None)
     return times[0], times[1]

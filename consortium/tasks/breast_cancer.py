@@ -18,13 +18,14 @@ all splits are of one published set. So the reported figures are somewhat optimi
 """
 
 from decimal import Decimal
-from typing import Final
-
-import pandas as pd
+from typing import TYPE_CHECKING, Final
 
 from consortium.tasks.schema import Table, numeric
 from consortium.tasks.simulated import Simulated
 from consortium.tasks.task import Recipe, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LABEL: Final = "malignant"
 PATIENTS: Final = 569
@@ -65,7 +66,8 @@ FEATURES: Final = (
 # fmt: on
 
 
-def _published() -> pd.DataFrame:
+def _published() -> "pd.DataFrame":
+    import pandas as pd
     from sklearn.datasets import load_breast_cancer  # only where there are no patients
 
     bunch = load_breast_cancer()

@@ -18,14 +18,16 @@ import hashlib
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import pandas as pd
 
 from consortium.tasks.errors import DataCorrupt, DataMissing, TaskUnknown
 from consortium.tasks.schema import Table, categorical, numeric
 from consortium.tasks.task import Recipe, Site, Split, Task, declared, draw
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LABEL: Final = "disease"
 FLAMBY_TEST_SHARE: Final = 0.34
@@ -141,12 +143,14 @@ def divide(site: Site, seed: int) -> Split:
     return Split(rest[~validation], rest[validation], test)
 
 
-def read(data_dir: Path, source: Source) -> pd.DataFrame:
+def read(data_dir: Path, source: Source) -> "pd.DataFrame":
     """All rows of one published file, raw columns, NaN for "?".
 
     Line endings may differ from the published file's, nothing else. Raises DataMissing, or
     DataCorrupt that says whether columns, numbers or rows are wrong.
     """
+    import pandas as pd
+
     path = data_dir / source.file
     try:
         content = path.read_bytes()
@@ -181,7 +185,7 @@ def _row(source: Source, number: int, line: bytes) -> list[float]:
     return values
 
 
-def _cohort(table: pd.DataFrame) -> pd.DataFrame:
+def _cohort(table: "pd.DataFrame") -> "pd.DataFrame":
     frame = table.drop(columns=_LEFT_OUT).dropna().reset_index(drop=True)
     for name in ("chol", "trestbps"):
         frame[name] = frame[name].where(frame[name] > 0)

@@ -10,14 +10,16 @@ A table of such a task has a column `image`, whose cells are arrays [side, side]
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from consortium.tasks.errors import DataInvalid
 from consortium.tasks.schema import CLAMP, check_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 IMAGE: Final = "image"
 
@@ -38,7 +40,7 @@ class Images:
         """`image`."""
         return (IMAGE,)
 
-    def check(self, frame: pd.DataFrame, label: str | None) -> None:
+    def check(self, frame: "pd.DataFrame", label: str | None) -> None:
         """Raise DataInvalid unless each row holds one finite image of this raster."""
         check_columns(frame, (), label)
         if IMAGE not in frame.columns:
@@ -53,7 +55,7 @@ class Images:
                 "add the images again with `hospital-agent data add`, which brings them to it",
             )
 
-    def encode(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
+    def encode(self, frame: "pd.DataFrame") -> npt.NDArray[np.float32]:
         """Model inputs, shape [n, 1, side, side], each within 3, from a checked table."""
         values = np.stack([np.asarray(cell, np.float64) for cell in frame[IMAGE]])
         centred = values - values.mean(axis=(1, 2), keepdims=True)

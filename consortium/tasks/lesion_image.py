@@ -23,16 +23,18 @@ patients; how hard the task is was a choice, so its figures say nothing of real 
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from consortium.tasks.cnn import Cnn
 from consortium.tasks.errors import TaskUnknown
 from consortium.tasks.image import IMAGE, Images
 from consortium.tasks.task import Recipe, Site, Split, Task, declared, divided
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LABEL: Final = "lesion"
 SEED: Final = 20261
@@ -93,11 +95,13 @@ PATIENTS: Final = (400, 360, 320, 240)
 """At the first four hospitals, half of them with a lesion; repeated like the scanners."""
 
 
-def generate(scanner: Scanner, patients: int, seed: int) -> pd.DataFrame:
+def generate(scanner: Scanner, patients: int, seed: int) -> "pd.DataFrame":
     """A table of patients: `image`, grey values [24, 24] as stored, float32; `lesion`, 0 or 1.
 
     Half of the patients, rounded down, have a lesion. The same seed gives the same patients.
     """
+    import pandas as pd
+
     random = np.random.RandomState(seed)
     ill = random.permutation(patients) < patients // 2
     picture = np.zeros((patients, SIDE, SIDE))

@@ -16,13 +16,15 @@ fingerprint: whether a hospital uses them is its own decision, and changes nothi
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from consortium.tasks.errors import DataInvalid
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CLAMP: Final = 3.0
 
@@ -60,8 +62,10 @@ class Feature:
         """Columns of the encoded matrix."""
         return len(self.levels) - 1 if self.levels else 1
 
-    def encode(self, column: pd.Series) -> Floats:
+    def encode(self, column: "pd.Series") -> Floats:
         """Numbers of shape [n, width] from a checked column of n values."""
+        import pandas as pd
+
         values = pd.to_numeric(column).to_numpy(dtype=np.float64)
         if self.levels:
             return np.stack([values == level for level in self.levels[1:]], axis=1).astype(float)
@@ -103,11 +107,11 @@ class Table:
         """Names of the raw columns."""
         return tuple(feature.name for feature in self.features)
 
-    def check(self, frame: pd.DataFrame, label: str | None) -> None:
+    def check(self, frame: "pd.DataFrame", label: str | None) -> None:
         """Raise DataInvalid unless the table fits."""
         check_columns(frame, self.features, label)
 
-    def encode(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
+    def encode(self, frame: "pd.DataFrame") -> npt.NDArray[np.float32]:
         """Model inputs, shape [n, width], each within 3, from a checked table."""
         columns = [feature.encode(frame[feature.name]) for feature in self.features]
         encoded = np.concatenate(columns, axis=1)
@@ -140,7 +144,7 @@ def categorical(name: str, unit: str, *levels: int) -> Feature:
     return Feature(name, "categorical", unit, low, high, levels=levels)
 
 
-def check_columns(frame: pd.DataFrame, features: Sequence[Feature], label: str | None) -> None:
+def check_columns(frame: "pd.DataFrame", features: Sequence[Feature], label: str | None) -> None:
     """Raise DataInvalid unless `frame` holds every feature and the label within its bounds.
 
     Columns that are not in the schema are ignored here and never read by the encoding. Messages
@@ -167,7 +171,7 @@ def check_columns(frame: pd.DataFrame, features: Sequence[Feature], label: str |
             )
 
 
-def _check_feature(column: pd.Series, feature: Feature) -> None:
+def _check_feature(column: "pd.Series", feature: Feature) -> None:
     values = _numbers(column, feature.name)
     present = ~np.isnan(values)
     if feature.levels:
@@ -183,7 +187,9 @@ def _check_feature(column: pd.Series, feature: Feature) -> None:
         )
 
 
-def _numbers(column: pd.Series, name: str) -> Floats:
+def _numbers(column: "pd.Series", name: str) -> Floats:
+    import pandas as pd
+
     values = pd.to_numeric(column, errors="coerce")
     if count := int((values.isna() & column.notna()).sum()):
         raise DataInvalid(

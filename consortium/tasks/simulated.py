@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import pandas as pd
 
 from consortium.tasks.errors import TaskUnknown
 from consortium.tasks.task import Site, Split, declared, divided
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FOUR_HOSPITALS: Final = (35, 28, 22, 15)
 """Percent of the patients at each of four hospitals."""
@@ -30,7 +32,7 @@ class Simulated:
 
     task: str
     label: str
-    table: Callable[[], pd.DataFrame]
+    table: "Callable[[], pd.DataFrame]"
 
     def load(self, data_dir: Path | None = None, hospitals: int | None = None) -> list[Site]:
         """The hospitals, each class dealt out by `shares`; `data_dir` is not used.

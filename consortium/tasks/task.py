@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from consortium.tasks.errors import DataMissing
 from consortium.tasks.network import Mlp
@@ -30,6 +29,7 @@ from privacy.accounting import calibrate, claiming
 from privacy.contract import PrivacyTerms, check_sample_rate
 
 if TYPE_CHECKING:  # a second that whoever only looks at a table does without
+    import pandas as pd
     from torch import Tensor, nn
 
 JUDGEABLE: Final = 5
@@ -71,7 +71,7 @@ class Site:
 
     id: str
     title: str
-    frame: pd.DataFrame
+    frame: "pd.DataFrame"
     declared_patients: int
 
 
@@ -79,9 +79,9 @@ class Site:
 class Split:
     """A hospital's patients by what they are for; nobody is in two parts."""
 
-    train: pd.DataFrame
-    validation: pd.DataFrame
-    test: pd.DataFrame
+    train: "pd.DataFrame"
+    validation: "pd.DataFrame"
+    test: "pd.DataFrame"
 
 
 def no_public_data(data_dir: Path | None, hospitals: int | None) -> list[Site]:
@@ -115,11 +115,11 @@ class Inputs(Protocol):
         """Names of the raw columns that they are made of."""
         ...
 
-    def check(self, frame: pd.DataFrame, label: str | None) -> None:
+    def check(self, frame: "pd.DataFrame", label: str | None) -> None:
         """Raise DataInvalid unless the table has these columns, and the label, as they must be."""
         ...
 
-    def encode(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
+    def encode(self, frame: "pd.DataFrame") -> npt.NDArray[np.float32]:
         """Model inputs, shape [n, *shape], each row of its own patient only."""
         ...
 
@@ -183,21 +183,23 @@ class Task:
         """The hospital's train, validation and test part; the same seed gives the same parts."""
         return self.divide(site, seed)
 
-    def check(self, frame: pd.DataFrame, labelled: bool = True) -> None:
+    def check(self, frame: "pd.DataFrame", labelled: bool = True) -> None:
         """Raise DataInvalid unless the table fits the schema."""
         self.inputs.check(frame, self.label if labelled else None)
 
-    def encode(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
+    def encode(self, frame: "pd.DataFrame") -> npt.NDArray[np.float32]:
         """Model inputs, shape [n, *inputs.shape]. Raises DataInvalid."""
         self.check(frame, labelled=False)
         return self.inputs.encode(frame)
 
-    def outcomes(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
+    def outcomes(self, frame: "pd.DataFrame") -> npt.NDArray[np.float32]:
         """Labels 0 and 1, shape [n]. Raises DataInvalid."""
+        import pandas as pd
+
         self.check(frame)
         return pd.to_numeric(frame[self.label]).to_numpy(dtype=np.float32)
 
-    def tensors(self, frame: pd.DataFrame) -> "tuple[Tensor, Tensor]":
+    def tensors(self, frame: "pd.DataFrame") -> "tuple[Tensor, Tensor]":
         """Inputs [n, *inputs.shape] and labels [n], float32. Raises DataInvalid."""
         import torch
 
@@ -295,7 +297,7 @@ def draw(labels: Sequence[int], share: float, seed: int) -> npt.NDArray[np.bool_
     return drawn
 
 
-def divided(frame: pd.DataFrame, label: str, test: float, validation: float, seed: int) -> Split:
+def divided(frame: "pd.DataFrame", label: str, test: float, validation: float, seed: int) -> Split:
     """The three parts of a table, drawn within each class: the share `test` of all, then the share
     `validation` of the rest; the same seed gives the same parts."""
     drawn = draw(frame[label].tolist(), test, seed)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, Engine, create_engine, insert, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -38,6 +39,7 @@ from ledger.schema import (
     metadata,
     submissions,
 )
+from migrations import NEWEST
 
 ROOT = Path(__file__).parents[2]
 
@@ -199,6 +201,11 @@ def test_migrations_make_what_the_schema_says(engine: Engine) -> None:
             assert found == {
                 str(c.name) for c in table.constraints if isinstance(c, CheckConstraint)
             }
+
+
+def test_the_newest_revision_is_the_one_that_alembic_finds() -> None:
+    folder = ScriptDirectory(str(ROOT / "migrations"))
+    assert folder.get_current_head() == NEWEST
 
 
 def test_upgrade_is_idempotent_and_silent(

@@ -201,8 +201,7 @@ def empty(cluster: Cluster) -> Iterator[LedgerDatabase]:
 
 def to_first(engine: Engine) -> None:
     """The schema of revision 0001, as whoever connects."""
-    with database._migrations() as (config, _), engine.begin() as connection:
-        config.attributes["connection"] = connection
+    with engine.begin() as connection, database._alembic(connection) as config:
         command.upgrade(config, "0001")
 
 

@@ -121,12 +121,16 @@ class Process:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
-    def stop(self, seconds: float = 20) -> int:
+    def terminate(self) -> None:
         self.kept = False
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
+    def stop(self, seconds: float = 20) -> int:
+        self.terminate()
         if self.process is None:
             return 0
         if self.process.poll() is None:
-            self.process.terminate()
             try:
                 self.process.wait(seconds)
             except subprocess.TimeoutExpired:
@@ -162,7 +166,7 @@ class Deployment:
     """A coordinator's side with its processes, and hospitals as they join.
 
     With ``hosts`` the coordinator's side and each hospital run on a host of their own. Commands
-    that end run in this process if ``here``.
+    that end run in this process if ``here``, but for those of a hospital on its own host.
     """
 
     def __init__(
@@ -241,7 +245,7 @@ class Deployment:
             id, ["hospital-agent", "start", "--home", home, "--health-port", "0"],
             self.folder / "logs" / id, namespace=self.hosts.namespace(id) if self.hosts else None,
         )  # fmt: skip
-        hospital = Hospital(id, home, agent, self.here)
+        hospital = Hospital(id, home, agent, self.here and self.hosts is None)
         hospital.run("enrol", self.url, invited["token"])
         self.run("institution", "approve", id, "--yes")
         self.hospitals[id] = hospital
@@ -322,7 +326,10 @@ class Deployment:
 
     def close(self) -> None:
         self._stopping.set()
-        for process in reversed(self.processes()):
+        ending = list(reversed(self.processes()))
+        for process in ending:
+            process.terminate()
+        for process in ending:
             process.stop()
 
 

@@ -3,8 +3,6 @@
 from functools import lru_cache
 from math import sqrt
 
-from scipy.special import ndtri
-
 from ledger.records import Participant, Terms
 from privacy.contract import PrivacyTerms
 
@@ -47,4 +45,6 @@ def unanimous_step(participant: Participant) -> float:
 @lru_cache(maxsize=1024)
 def noise_quantile(false_alarm: float) -> float:
     """How many standard deviations of noise an honest measure exceeds that rarely."""
+    from scipy.special import ndtri  # slow to load
+
     return -_TAIL * float(ndtri(false_alarm))
