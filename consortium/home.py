@@ -6,7 +6,8 @@
 | ``coordinator/`` | the coordinator's keys, contents and models |
 | ``coordinator/exporting/`` | exports while they are downloaded (`consortium.api.exports`) |
 | ``postgres/`` | the embedded database, unless ``DATABASE_URL`` is set |
-| ``coordinator/tls/`` | the CA that hospitals pin, the server's certificate (`consortium.tls`) |
+| ``coordinator/ca/`` | the CA that hospitals pin, and its key (`consortium.tls`) |
+| ``coordinator/tls/`` | the server's key and certificates |
 | ``coordinator/network.sqlite`` | invitations, enrolments, transport keys (`consortium.network`) |
 | ``forms/``, ``genesis.json``, ``signatures/`` | a founding (`consortium.founding`) |
 | ``hospitals/ID/`` | in a simulation: one hospital's own folder (`hospital_agent.folder`) |

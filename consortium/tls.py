@@ -1,13 +1,15 @@
 """The consortium's own certificates: a CA that hospitals pin, and the server's under it.
 
-| in ``HOME/coordinator/tls`` | holds |
+| in ``HOME/coordinator`` | holds |
 |---|---|
-| ``ca.key``, ``ca.pem`` | the CA, made once, for ten years; its SHA-256 is in every invitation |
-| ``server.key`` | the server's key, made once |
-| ``server.pem`` | its certificate, then the CA's: what a server sends |
+| ``ca/ca.key``, ``ca/ca.pem`` | the CA, made once, for ten years; invitations hold its SHA-256 |
+| ``tls/ca.pem`` | its certificate once more: for whoever connects |
+| ``tls/server.key`` | the server's key, made once |
+| ``tls/server.pem`` | its certificate, then the CA's: what a server sends |
 
-Every file is whole or absent. Renewing replaces ``server.pem`` alone, so that key and certificate
-fit together at every moment.
+A proxy is given ``tls``: who breaks into it gets the server's key, and no means to make another's
+certificate. Every file is whole or absent. Renewing replaces ``server.pem`` alone, so that key and
+certificate fit together at every moment.
 """
 
 import os
@@ -97,8 +99,13 @@ def address(home: Path, url: str | None) -> tuple[str, bytes | None]:
 
 
 def tls_folder(home: Path) -> Path:
-    """Where the certificates are."""
+    """Where a server finds its certificates and its key."""
     return home / "coordinator" / "tls"
+
+
+def ca_folder(home: Path) -> Path:
+    """Where the CA's key is."""
+    return home / "coordinator" / "ca"
 
 
 def make_tls(home: Path, hosts: list[str], days: int = LONGEST_DAYS) -> Tls:
@@ -119,17 +126,13 @@ def make_tls(home: Path, hosts: list[str], days: int = LONGEST_DAYS) -> Tls:
     if not home.exists():
         home.mkdir(parents=True, mode=0o711 if os.geteuid() == 0 else 0o700)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if (folder / "ca.pem").exists():
-        ca, ca_key = _read_certificate(folder / "ca.pem"), _open_key(folder / "ca.key", make=False)
-        if ca.public_key() != ca_key.public_key():
-            raise _damaged(folder / "ca.key", "is not the key of ca.pem")
-    else:  # killed before it was written: nobody has pinned anything yet
-        ca_key = _open_key(folder / "ca.key", make=True)
-        ca = _ca_certificate(ca_key)
-        replace_file(folder / "ca.pem", ca.public_bytes(Encoding.PEM))
+    ca, ca_key = _open_ca(home)
+    pem = ca.public_bytes(Encoding.PEM)
+    if not (folder / "ca.pem").exists() or (folder / "ca.pem").read_bytes() != pem:
+        replace_file(folder / "ca.pem", pem)
     key = _open_key(folder / "server.key", make=True)
     server = _server_certificate(ca, ca_key, key, names, days)
-    chain = server.public_bytes(Encoding.PEM) + ca.public_bytes(Encoding.PEM)
+    chain = server.public_bytes(Encoding.PEM) + pem
     replace_file(folder / "server.pem", chain)
     return Tls(folder, ca, server)
 
@@ -146,6 +149,33 @@ def read_tls(home: Path) -> Tls:
         raise TlsMissing(f"there is no CA in {folder}", "make it: `consortium tls make HOST`")
     server = _read_certificate(folder / "server.pem")
     return Tls(folder, _read_certificate(folder / "ca.pem"), server)
+
+
+def _open_ca(home: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    folder = ca_folder(home)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    certificate, key_file = folder / "ca.pem", folder / "ca.key"
+    _move_older(tls_folder(home), certificate, key_file)
+    if certificate.exists():
+        ca, key = _read_certificate(certificate), _open_key(key_file, make=False)
+        if ca.public_key() != key.public_key():
+            raise _damaged(key_file, "is not the key of ca.pem")
+    elif (tls_folder(home) / "ca.pem").exists():
+        raise _damaged(certificate, "is missing")  # another CA is not what hospitals have pinned
+    else:  # or killed before it was written: nobody has pinned anything yet
+        key = _open_key(key_file, make=True)
+        ca = _ca_certificate(key)
+        replace_file(certificate, ca.public_bytes(Encoding.PEM))
+    return ca, key
+
+
+def _move_older(tls: Path, certificate: Path, key: Path) -> None:
+    """Takes a CA's key out of the server's folder, where it was in earlier versions."""
+    if not (tls / "ca.key").exists() or key.exists():
+        return
+    if (tls / "ca.pem").exists():
+        replace_file(certificate, (tls / "ca.pem").read_bytes())
+    (tls / "ca.key").replace(key)
 
 
 def _ca_certificate(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:

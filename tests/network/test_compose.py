@@ -472,6 +472,12 @@ def from_outside_nothing_reaches_the_coordinators_ports(composed: Composed) -> N
     assert "CoordinatorSecretWrong" not in codes
 
 
+def the_proxy_is_given_the_servers_key_and_no_other(composed: Composed) -> None:
+    *_, tls = services(COORDINATOR)["proxy"]["volumes"]
+    given = composed.site.state / tls["volume"]["subpath"]
+    assert {path.name for path in given.iterdir()} == {"ca.pem", "server.key", "server.pem"}
+
+
 def the_portal_runs_beside_the_api(composed: Composed) -> None:
     portal = composed.site.process("portal")
     try:
@@ -507,6 +513,7 @@ def test_what_the_files_name_runs() -> None:
         the_files_may_be_brought_up_again_meanwhile,
         the_applications_account_reads_and_appends,
         from_outside_nothing_reaches_the_coordinators_ports,
+        the_proxy_is_given_the_servers_key_and_no_other,
         the_portal_runs_beside_the_api,
         a_health_check_can_fail,
         a_termination_signal_ends_each_in_order,

@@ -29,7 +29,7 @@ from consortium.errors import (
 )
 from consortium.events import events
 from consortium.invitations import NO_CA, Invitations, Token
-from consortium.tls import make_tls, read_tls, tls_folder
+from consortium.tls import ca_folder, make_tls, read_tls, tls_folder
 from consortium.transport import SIGNATURE, TransportKeys, transport_message
 from hospital_agent.connection import connect, pinned_ca
 from hospital_agent.errors import AgentError, CaMismatch, FolderInvalid
@@ -112,10 +112,13 @@ def test_the_ca_is_made_once_and_the_server_renewed(tmp_path: Path) -> None:
     assert first.value("server names") == (
         "medpole.example.org, 10.1.2.3, ::1, localhost, 127.0.0.1"
     )
+    ca = ca_folder(tmp_path / "home")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert set(before) == {"ca.key", "ca.pem", "server.key", "server.pem"}
-    for name in ("ca.key", "server.key"):
-        assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
+    assert set(before) == {"ca.pem", "server.key", "server.pem"}  # all that a proxy is given
+    assert {path.name for path in ca.iterdir()} == {"ca.key", "ca.pem"}
+    assert (ca / "ca.pem").read_bytes() == before["ca.pem"]
+    for path in (ca / "ca.key", folder / "server.key"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
     again = ok(*make, "--days", "30")
     assert again.value("server names") == first.value("server names")
     assert again.value("ca sha256") == first.value("ca sha256")
@@ -143,18 +146,37 @@ def test_what_was_cut_off_is_finished_and_what_is_lost_is_not_replaced(
     with monkeypatch.context() as patch:
         patch.setattr(tls_module, "replace_file", killed)
         assert call("consortium", "tls", "make", "a.org", "--home", tmp_path).code == 130
-    key = (tls_folder(tmp_path) / "ca.key").read_bytes()
+    key = (ca_folder(tmp_path) / "ca.key").read_bytes()
     monkeypatch.setattr(tls_module, "replace_file", real)
-    made = make_tls(tmp_path, ["a.org"])
-    assert (tls_folder(tmp_path) / "ca.key").read_bytes() == key
+    made, ca = make_tls(tmp_path, ["a.org"]), ca_folder(tmp_path)
+    assert (ca / "ca.key").read_bytes() == key
     make = ("consortium", "tls", "make", "a.org", "--home", tmp_path)
-    (made.folder / "ca.key").rename(made.folder / "elsewhere")
+    (ca / "ca.key").rename(tmp_path / "elsewhere")
     refused("TlsInvalid", *make)
-    assert not (made.folder / "ca.key").exists()
-    (made.folder / "server.key").rename(made.folder / "ca.key")
+    assert not (ca / "ca.key").exists()
+    (made.folder / "server.key").rename(ca / "ca.key")
     refused("TlsInvalid", *make)  # another key than ca.pem's
-    (made.folder / "ca.pem").write_text("x")
+    (ca / "ca.pem").write_text("x")
     refused("TlsInvalid", *make)
+    ca.rename(tmp_path / "lost")
+    pinned = (made.folder / "ca.pem").read_bytes()
+    refused("TlsInvalid", *make)  # hospitals have pinned another
+    assert (made.folder / "ca.pem").read_bytes() == pinned
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_a_ca_beside_the_server_is_moved(tmp_path: Path, cut_off: bool) -> None:
+    """As it lay in earlier versions, in the folder that a proxy is given."""
+    made, ca = make_tls(tmp_path, ["a.org"]), ca_folder(tmp_path)
+    key = (ca / "ca.key").read_bytes()
+    (ca / "ca.key").rename(made.folder / "ca.key")
+    if not cut_off:  # before the key was moved
+        (ca / "ca.pem").unlink()
+        ca.rmdir()
+    again = make_tls(tmp_path, [])
+    assert again.fingerprint == made.fingerprint
+    assert (ca / "ca.key").read_bytes() == key
+    assert not (made.folder / "ca.key").exists()
 
 
 def test_a_strict_verifier_takes_the_chain(tmp_path: Path) -> None:
