@@ -6,6 +6,7 @@ code that is not 0: 2 for a wrong command line, 130 when interrupted, 1 for ever
 
 import json
 import sys
+import textwrap
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NoReturn, Protocol, runtime_checkable
@@ -50,6 +51,11 @@ def print_result(content: Mapping[str, Any], format: Format) -> None:
     for name, value in content.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
         print(f"{name.replace('_', ' '):<{width}}  {shown}")
+
+
+def print_text(text: str, indent: str = "") -> None:
+    """Prints running text in lines of 80 letters at most; ``indent`` begins all but the first."""
+    print(textwrap.fill(text, 80, subsequent_indent=indent))
 
 
 def print_json(value: Any) -> None:

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from consortium.cli.output import Format, print_json
+from consortium.cli.output import Format, print_json, print_text
+from consortium.errors import OptionInvalid
 from hospital_agent.cli.options import FormatOption, HomeOption, hospital
 
 
@@ -26,6 +27,8 @@ def budget(
     from hospital_agent.budget_view import cohort_views, covers
     from privacy.pld import SAYS
 
+    if plot is not None and plot.suffix.lower() != ".svg":
+        raise OptionInvalid(f"--plot {plot.name} is no SVG's name", "let it end in .svg")
     views = cohort_views(hospital(home))
     if plot is not None:
         plot.write_text(svg(views), encoding="utf-8")
@@ -34,10 +37,8 @@ def budget(
         return
     for view in views:
         cohort = view.status
-        print(
-            f"{view.patients}: cohort {cohort.cohort}, delta {cohort.delta}, "
-            f"enforced by: {view.accountant}"
-        )
+        print(f"{view.patients}: delta {cohort.delta}, enforced by: {view.accountant}")
+        print(f"  cohort {cohort.cohort}")
         print(
             f"  epsilon spent {cohort.epsilon_spent}, reserved {cohort.epsilon_reserved}, "
             f"limit {cohort.epsilon_limit}; "
@@ -50,11 +51,10 @@ def budget(
         )
         for part in view.parts:
             print(
-                f"  {part.job.job:<28} {part.job.rounds_charged:>5} rounds charged "
+                f"  {part.job.job:<28}{part.job.rounds_charged:>5} rounds charged "
                 f"{part.spent:>6.1%}, {part.job.rounds_reserved:>5} reserved {part.reserved:>6.1%}"
             )
     if not views:
         print("no cohort yet: `hospital-agent data add`")
-    print(SAYS)
-    for text in covers(views):
-        print(text)
+    for text in (SAYS, *covers(views)):
+        print_text(text)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from consortium.cli.output import Format, print_json
+from consortium.cli.output import Format, print_json, print_text
 from hospital_agent.cli.options import FormatOption, HomeOption, hospital
 
 if TYPE_CHECKING:
@@ -123,24 +123,27 @@ def _decimal(text: str | None) -> "Decimal | None":
 
 
 def _print(checks: "list[Check]", bound: "Bound | None") -> None:
-    width = max(len(check.name) for check in checks)
+    width = len("NOT AS PROMISED") + 2
     for check in checks:
         mark = "as promised" if check.passed else "NOT AS PROMISED"
-        print(f"{check.name:<{width}}  {mark}: {check.found}; promised: {check.promised}")
+        print_text(f"{mark:<{width}}{check.name}", " " * width)
+        print_text(" " * width + f"{check.found}; promised: {check.promised}", " " * width)
     if bound is None:
         print("two worlds: not tried, they are for linear models and MLPs")
         return
-    print(
+    print_text(
         f"two worlds, {bound.jobs} jobs: {bound.right / bound.jobs:.1%} guessed right, the claim "
         f"allows {bound.right_claimed:.1%}"
     )
-    print(
+    print_text(
         f"epsilon is at least {bound.epsilon_at_least:.3f} (95 % confidence), claimed "
         f"{bound.epsilon_claimed:.3f}, both at delta {bound.delta:g}"
     )
     if not bound.passed:
-        print("MORE THAN CLAIMED: do not train with this installation, and report it")
+        print_text("MORE THAN CLAIMED: do not train with this installation, and report it")
     elif bound.epsilon_at_least > bound.epsilon_claimed:
-        print("above the claim, as chance has it in one of twenty: run it again with more --jobs")
+        print_text(
+            "above the claim, as chance has it in one of twenty: run it again with more --jobs"
+        )
     for text in FINDS:
-        print(text)
+        print_text(text)

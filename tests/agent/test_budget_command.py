@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from commands import ok
+from commands import ok, refused
 from consortium_in_memory import TASK, Consortium, copy_of
 
 from consortium.contract import JobOrder, make_job
@@ -69,7 +69,14 @@ def test_a_cohort_on_full_batches(four: Consortium, tmp_path: Path) -> None:
     done = ok("hospital-agent", "budget", "--home", four.folders[ONE].path, "--plot", plot)
     assert "[#" in done.out
     assert "=" in done.out.split("[#")[1]
-    assert "no stopping rule" in done.out
+    assert "no stopping rule" in " ".join(done.out.split())
+    assert max(map(len, done.out.splitlines())) <= 80
+    before = plot.read_bytes()
+    for name in ("budget.png", "budget"):
+        picture = ("budget", "--home", four.folders[ONE].path, "--plot", tmp_path / name)
+        refused("OptionInvalid", "hospital-agent", *picture)
+        assert not (tmp_path / name).exists()
+    assert plot.read_bytes() == before
     labels = {title.text for title in ElementTree.parse(plot).iter(f"{SVG}title")}
     assert f"job-1: spent, {job['share_spent']:.1%}" in labels
     assert f"job-1: reserved, {job['share_reserved']:.1%}" in labels
