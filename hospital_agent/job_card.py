@@ -22,10 +22,11 @@ from privacy.pld import SAYS
 class JobCard:
     """One job, in words.
 
-    state: running or over. cost: what it takes from the lifetime budget. by_pld: the same by PLD,
-    which is information only. scores: how numbers about validation patients leave, and what that
-    costs these. policy: "allows it", or the rule against it. person: who decided
-    what. answer: what this hospital will answer now, "takes part" or a code.
+    aggregation: the rule by which a round's updates become one model. state: running or over. cost:
+    what it takes from the lifetime budget. by_pld: the same by PLD, which is information only.
+    scores: how numbers about validation patients leave, and what that costs these. policy: "allows
+    it", or the rule against it. person: who decided what. answer: what this hospital will answer
+    now, "takes part" or a code.
     """
 
     job: str
@@ -33,6 +34,7 @@ class JobCard:
     contract: str
     rounds: int
     institutions: tuple[str, ...]
+    aggregation: str
     state: str
     epsilon: str
     declared_patients: int | None
@@ -99,6 +101,7 @@ def job_card(folder: HospitalFolder, job: Job) -> JobCard:
     return JobCard(
         job=job.job, task=job.task, contract=contract_digest(job), rounds=job.rounds,
         institutions=tuple(participant.institution for participant in job.participants),
+        aggregation=job.aggregation,
         state="over" if over else "running",
         epsilon="none" if terms is None else str(asked(terms, policy)),
         declared_patients=None if terms is None else terms.normaliser,

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Mapping
 from enum import StrEnum
+from shutil import get_terminal_size
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -43,14 +44,21 @@ def _plain(text: str) -> str:
 
 
 def print_result(content: Mapping[str, Any], format: Format) -> None:
-    """Prints named values, as aligned lines or as JSON."""
+    """Prints named values, as aligned lines or as JSON; in a terminal long ones are wrapped."""
     if format is Format.JSON:
         print_json(content)
         return
     width = max(len(name) for name in content)
     for name, value in content.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-        print(f"{name.replace('_', ' '):<{width}}  {shown}")
+        line = f"{name.replace('_', ' '):<{width}}  {shown}"
+        columns = get_terminal_size().columns if sys.stdout.isatty() else 0
+        if len(line) > columns > width + 22:
+            line = textwrap.fill(
+                line, columns, subsequent_indent=" " * (width + 2),
+                break_long_words=False, break_on_hyphens=False,
+            )  # fmt: skip
+        print(line)
 
 
 def print_text(text: str, indent: str = "") -> None:
