@@ -346,8 +346,9 @@ class Reading:
             )
         if trouble == _COMMAS:
             return DecimalComma(
-                f"{name}: {rows} rows have a comma before their decimals",
-                'add to the mapping file, under [source]: decimal = ","',
+                f"{name}: {rows} rows have a comma in their number",
+                'if 5,2 is 5.2, add to the mapping file, under [source]: decimal = ","; if commas '
+                "separate thousands, export numbers without them",
             )
         if trouble == _NO_UNIT:
             return UnitUnknown(
