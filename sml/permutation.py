@@ -92,7 +92,18 @@ class SignedPermutation:
             stream = hashlib.shake_256(of_signs).digest((size + 7) // 8)
             bits = np.unpackbits(np.frombuffer(stream, np.uint8), count=size, bitorder="little")
             signs[bits == 1] = -1
-        return cls(np.array(perm, dtype=np.int64), signs)
+        return cls._known(np.array(perm, dtype=np.int64), signs)
+
+    @classmethod
+    def _known(
+        cls, perm: npt.NDArray[np.int64], signs: npt.NDArray[np.int8]
+    ) -> "SignedPermutation":
+        """Of new arrays that are a signed permutation by the way they were made."""
+        made = object.__new__(cls)
+        perm.flags.writeable = signs.flags.writeable = False
+        object.__setattr__(made, "perm", perm)
+        object.__setattr__(made, "signs", signs)
+        return made
 
     @property
     def size(self) -> int:
@@ -103,7 +114,7 @@ class SignedPermutation:
     def inverse(self) -> "SignedPermutation":
         """Qᵀ, which undoes Q."""
         back = np.argsort(self.perm)
-        return SignedPermutation(back, self.signs[back])
+        return SignedPermutation._known(back, self.signs[back])
 
     @property
     def matrix(self) -> npt.NDArray[np.float64]:

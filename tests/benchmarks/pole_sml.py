@@ -57,7 +57,10 @@ def _timed_rounds(folder: Path) -> list[tuple[float, dict[str, float]]]:
 
 
 def _rounds(file: Path) -> list[tuple[float, dict[str, float]]]:
-    """What lies between one line and the next: a round, from its training to the next one's."""
+    """What lies between one line and the next: a round, from its training to the next one's.
+
+    Without the first, in which an agent loads what it needs for a job: that is no round's cost.
+    """
     lines = [json.loads(line) for line in file.read_text().splitlines()]
 
     def seconds(line: dict[str, Any], part: str) -> float:
@@ -65,5 +68,5 @@ def _rounds(file: Path) -> list[tuple[float, dict[str, float]]]:
 
     return [
         (after["cpu"] - before["cpu"], {p: seconds(after, p) - seconds(before, p) for p in PARTS})
-        for before, after in pairwise(lines)
+        for before, after in pairwise(lines[1:])
     ]
