@@ -431,8 +431,10 @@ class Proof(RoundRecord):
 class Finding(_Form):
     """One validator's finding on one proof.
 
-    ``code`` is ``Accepted`` or the check of 1 to 7 that failed. ``score``, ``harmful`` and
-    ``shapley`` (basis points of AUROC) are null where the validator abstains.
+    ``code`` is ``Accepted``, or the check that failed: of 1 to 7, or of 8 what the steps show.
+    ``score``, ``harmful`` and ``shapley`` (basis points of AUROC) are null where the validator
+    abstains. Beside the code ``Harmful``, ``harmful`` is false where its patients would miss what
+    that institution taught (`consortium.rounds.checks.harm`).
     """
 
     institution: Name

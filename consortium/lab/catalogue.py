@@ -83,6 +83,13 @@ CATALOGUE = (
         ("Harmful",), always=False,
     ),
     Cheat(
+        "frame", By.HOSPITAL,
+        "goes against all that the largest of the others taught, and along with the rest's",
+        "often accepted, and the other named in its place; what that one taught stays in the model "
+        "if validators' patients would miss it",
+        ("Harmful",), always=False, demo=False,
+    ),
+    Cheat(
         "scale", By.HOSPITAL,
         "trains honestly and goes a hundred times as far",
         "rejected: the step is longer than the contract's terms allow",

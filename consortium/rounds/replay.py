@@ -33,6 +33,8 @@ from consortium.rounds.released import released
 from consortium.rounds.result import (
     RoundRecords,
     derive_result,
+    judged,
+    spared,
 )
 from ledger.content import Weights, digest, model_hash
 from ledger.entry import Entry
@@ -129,6 +131,8 @@ class Derived:
     steps: Mapping[str, np.ndarray]
     codes: Mapping[str, str]
     """By institution: what every member finds of its proof."""
+    spared: frozenset[str] = frozenset()
+    """Whose steps go against the others', and would be missed by validators' patients."""
 
 
 def round_context(view: LedgerView, job: Job, round: int, attempt: int) -> RoundContext:
@@ -287,7 +291,8 @@ def derive_round(view: LedgerView, entries: Sequence[Entry]) -> Derived:
     examined = examine(context, records.commitments, reveals)
     derived, model = derive_result(context, records, examined, view.policy.credits, history)
     codes = {name: found.code for name, found in examined.items()}
-    return Derived(derived, model, steps_of(context, examined), codes)
+    kept = spared(context, judged(context, records)[1])
+    return Derived(derived, model, steps_of(context, examined), codes, kept)
 
 
 def _check_round(view: LedgerView, entries: Sequence[Entry]) -> Checked:
@@ -296,7 +301,9 @@ def _check_round(view: LedgerView, entries: Sequence[Entry]) -> Checked:
     for outcome in derived.proofs:
         # These checks are exact: a quorum cannot call a proof other than every member finds it.
         own = found.codes[outcome.institution]
-        allowed = (ACCEPTED, HARMFUL, NO_QUORUM) if own == ACCEPTED else (own, NO_QUORUM)
+        allowed = {ACCEPTED, HARMFUL, NO_QUORUM} if own == ACCEPTED else {own, NO_QUORUM}
+        if own == HARMFUL and outcome.institution in found.spared:
+            allowed = {ACCEPTED}
         if outcome.code not in allowed:
             raise _invalid(f"{outcome.institution}'s proof is called {outcome.code}; it is not")
     if derived != result:

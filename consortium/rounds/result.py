@@ -3,7 +3,8 @@
 Acceptance: checks 1 to 7 need as many ``Accepted`` verdicts as the quorum; every member's verdict
 counts there, and a failed check is named only when more say so than may lie. Check 8 and the scores
 use the other members' verdicts only: a proof is ``Harmful`` when more than half of at least two
-others say so, and more than may lie; its score and its Shapley value are the lower medians of the
+others say so, and more than may lie, or when its steps go against the others' and few of them would
+miss what it taught (`spared`); its score and its Shapley value are the lower medians of the
 others'. The learner is the accepted proof with the best score; a tie goes to the lowest VRF proof,
 which nobody can choose.
 
@@ -18,12 +19,12 @@ An attempt in which fewer members than the quorum closed the set is repeated: no
 have revealed, so it has cost nobody anything. Once a quorum closed, the round counts, void or not.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from consortium.rounds.aggregation import new_model
 from consortium.rounds.checks import Examined, RoundContext
-from consortium.rounds.checks.harm import held_harmful
+from consortium.rounds.checks.harm import held_harmful, held_missed
 from consortium.rounds.codes import HARMFUL, NO_QUORUM
 from consortium.rounds.commitment import closed_set_digest
 from consortium.rounds.committee import committee, liars_borne, votes_needed
@@ -99,34 +100,26 @@ def derive_result(
         policy: how credits are split.
         history: the job's earlier results, oldest first.
     """
-    proofs = [p.record for p in records.proofs if isinstance(p.record, Proof)]
-    judges = committee(context, proofs)
-    verdicts = [
-        v.record
-        for v in records.verdicts
-        if isinstance(v.record, Verdict) and v.record.author in judges
-    ]
+    judges, verdicts = judged(context, records)
     needed = quorum(len(context.members))
     votes, liars = votes_needed(context), liars_borne(context)
     shapley: dict[str, int | None] = {}
     scores: dict[str, int | None] = {}
     codes: dict[str, str] = {}
-    said: dict[str, list[tuple[str, Finding]]] = {name: [] for name in sorted(examined)}
-    for verdict in verdicts:
-        for finding in verdict.findings:
-            if finding.institution in said:
-                said[finding.institution].append((verdict.author, finding))
-    for name, found in said.items():
-        codes[name] = _code([f for _, f in found], votes, liars)
+    kept = spared(context, verdicts)
+    for name, found in _said(verdicts, examined).items():
+        codes[name] = ACCEPTED if name in kept else _code([f for _, f in found], votes, liars)
         others = [finding for author, finding in found if author != name]
-        if codes[name] == ACCEPTED and held_harmful(others, liars):
+        if codes[name] == ACCEPTED and name not in kept and held_harmful(others, liars):
             codes[name] = HARMFUL
         scores[name] = lower_median([f.score for f in others if f.score is not None])
         shapley[name] = lower_median([f.shapley for f in others if f.shapley is not None])
     accepted = {
         name: weights
         for name, found_ in examined.items()
-        if codes[name] == found_.code == ACCEPTED and (weights := found_.weights) is not None
+        if codes[name] == ACCEPTED
+        and found_.code == (HARMFUL if name in kept else ACCEPTED)
+        and (weights := found_.weights) is not None
     }
     void = not accepted
     model = context.model
@@ -179,6 +172,43 @@ def derive_result(
         minted=credits.minted,
     )
     return result, model
+
+
+def judged(context: RoundContext, records: RoundRecords) -> tuple[frozenset[str], list[Verdict]]:
+    """The round's committee, and the verdicts of its members."""
+    judges = committee(context, [p.record for p in records.proofs if isinstance(p.record, Proof)])
+    found = [v.record for v in records.verdicts if isinstance(v.record, Verdict)]
+    return judges, [verdict for verdict in found if verdict.author in judges]
+
+
+def spared(context: RoundContext, verdicts: Sequence[Verdict]) -> frozenset[str]:
+    """Whose proofs are accepted though they go against the others': their steps would be missed.
+
+    Args:
+        context: the attempt at the round.
+        verdicts: those of its committee.
+    """
+    votes, liars = votes_needed(context), liars_borne(context)
+    named = {f.institution for v in verdicts for f in v.findings if f.code == HARMFUL}
+    found = []
+    for name, said in _said(verdicts, named).items():
+        others = [f for author, f in said if author != name and f.code == HARMFUL]
+        against = _code([finding for _, finding in said], votes, liars) == HARMFUL
+        if against and held_missed(others, liars):
+            found.append(name)
+    return frozenset(found)
+
+
+def _said(
+    verdicts: Sequence[Verdict], names: Iterable[str]
+) -> dict[str, list[tuple[str, Finding]]]:
+    """Who says what of each of these proofs."""
+    said: dict[str, list[tuple[str, Finding]]] = {name: [] for name in sorted(names)}
+    for verdict in verdicts:
+        for finding in verdict.findings:
+            if finding.institution in said:
+                said[finding.institution].append((verdict.author, finding))
+    return said
 
 
 def _code(found: Sequence[Finding], needed: int, liars: int) -> str:

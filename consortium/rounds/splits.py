@@ -68,7 +68,8 @@ def _others(decided: str, found: dict[str, Finding]) -> dict[str, str]:
         codes = {by: finding.code for by, finding in sorted(found.items())}
         return codes if len(set(codes.values())) > 1 else {}
     said = [finding.code for finding in found.values()]
-    # Harm that validators attest is found beside `Accepted`; what the steps show is a code itself.
-    attested = decided == HARMFUL and 2 * said.count(HARMFUL) < len(said)
-    right = ACCEPTED if attested else decided
+    # Of check 8 the code says what the steps show; what validators attest may turn it either way.
+    right = decided
+    if decided in (ACCEPTED, HARMFUL):
+        right = HARMFUL if 2 * said.count(HARMFUL) >= len(said) else ACCEPTED
     return {by: f.code for by, f in sorted(found.items()) if f.code != right}

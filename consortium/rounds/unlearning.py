@@ -16,7 +16,7 @@ as Wu, Zhu and Mitra (2022, arXiv:2201.09441) do by training on after such a sub
 Post-processing of what was revealed under privacy: it costs nobody anything.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -37,7 +37,13 @@ class Taught:
 
     def __init__(self, job: Job, steps: Iterable[EarlierStep]) -> None:
         self._job = job
-        self._steps = {(s.round, s.institution): s.step for s in steps if not s.other_job}
+        own = [step for step in steps if not step.other_job]
+        self._steps = {(s.round, s.institution): s.step for s in own}
+        accepted: dict[int, list[str]] = {}
+        for step in own:
+            if step.accepted:
+                accepted.setdefault(step.round, []).append(step.institution)
+        self._accepted = {round_: sorted(names) for round_, names in sorted(accepted.items())}
         self._made: dict[tuple[int, frozenset[str]], Vector] = {}
 
     def correction(
@@ -56,16 +62,38 @@ class Taught:
         Raises:
             KeyError: if an accepted step is not among those that are known.
         """
+        rounds = {
+            result.round: sorted(o.institution for o in result.proofs if o.code == ACCEPTED)
+            for result in results
+            if not result.void
+        }
+        return self._moved(rounds, before, after)
+
+    def _moved(
+        self, rounds: Mapping[int, Sequence[str]], before: frozenset[str], after: frozenset[str]
+    ) -> Vector | None:
         changed = before ^ after
         total: Vector | None = None
-        for result in results if changed else ():
-            names = sorted(o.institution for o in result.proofs if o.code == ACCEPTED)
-            if result.void or changed.isdisjoint(names):
+        for round_, names in rounds.items() if changed else ():
+            if changed.isdisjoint(names):
                 continue
-            made = [self._aggregated(result.round, names, without) for without in (after, before)]
+            made = [self._aggregated(round_, names, without) for without in (after, before)]
             moved = made[0] - made[1]
             total = moved if total is None else total + moved
         return total
+
+    def with_and_without(
+        self, name: str, left_out: frozenset[str]
+    ) -> tuple[Vector | None, Vector | None]:
+        """What moves the newest model to one that holds a hospital's steps, and to one that does
+        not. The steps' own codes say which were accepted.
+
+        Args:
+            name: the hospital.
+            left_out: whom the newest model leaves out.
+        """
+        with_ = self._moved(self._accepted, left_out, left_out - {name})
+        return with_, self._moved(self._accepted, left_out, left_out | {name})
 
     def _aggregated(self, round_: int, names: Sequence[str], without: frozenset[str]) -> Vector:
         place = round_, without

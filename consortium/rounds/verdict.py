@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from consortium.rounds import score
 from consortium.rounds.aggregation import Coalitions, coalition_models
 from consortium.rounds.checks import Examined, RoundContext
-from consortium.rounds.checks.harm import is_harmful, tolerated_drop
+from consortium.rounds.checks.harm import is_harmful, is_missed, tolerated_drop
+from consortium.rounds.codes import HARMFUL
 from consortium.rounds.shapley import Value, shapley_values
+from consortium.rounds.unlearning import Taught, corrected
 from consortium.weights import stack
 from ledger.content import Weights
 from ledger.records import ACCEPTED, Finding, Job, NoisedScores
@@ -98,7 +100,8 @@ def score_terms(job: Job, institution: str) -> PrivacyTerms | None:
     """What a job's verdicts cost a participant's validation patients; None: they leave in bands.
 
     In each round at most a score and a Shapley value for each of the others, and the current
-    model's AUROC, which ``harmful`` is told by.
+    model's AUROC, which ``harmful`` is told by; for one that goes against the others, in their
+    place, the AUROC of the model with what it taught and without.
 
     Raises:
         PrivacyError: if the constants cannot be those of a job.
@@ -142,13 +145,17 @@ def findings(
             if judged and weights is not None
             else None
         )
-        drop = tolerated_drop(context, name)
+        harmful: bool | None = None
+        if auroc is not None:
+            harmful = is_harmful(auroc, current, tolerated_drop(context, name))
+        elif examined[name].code == HARMFUL and name != own:
+            harmful = not _missed(context, name, validator)
         found.append(
             Finding(
                 institution=name,
                 code=examined[name].code,
                 score=None if auroc is None else score.banded_score(auroc),
-                harmful=None if auroc is None else is_harmful(auroc, current, drop),
+                harmful=harmful,
                 shapley=(
                     score.banded_shapley(validator.difference_with_noise(shares[name]))
                     if judged and shares is not None
@@ -157,6 +164,18 @@ def findings(
             )
         )
     return tuple(found)
+
+
+def _missed(context: RoundContext, name: str, validator: Validator) -> bool:
+    """Whether the model is much worse on these patients without what a hospital taught in it."""
+    taught = Taught(context.job, context.earlier)
+    moves = taught.with_and_without(name, context.doubted)
+    if moves[0] is moves[1] is None:
+        return False  # nothing of it was ever accepted
+    with_, without = (
+        validator.with_noise(validator.auroc(corrected(context.model, move))) for move in moves
+    )
+    return is_missed(with_, without)
 
 
 def _contributions(

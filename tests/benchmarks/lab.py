@@ -1,4 +1,4 @@
-"""What the attack lab has to show: what is always rejected, what flips do, what free riders earn.
+"""What the attack lab has to show: what is always rejected, what others do to the model, and earn.
 
 Every hospital cheats in turn, in every round of ten, at epsilon 1: what is always rejected with six
 seeds on breast cancer (216 trials or more of each), the others with ten on both tasks (40 runs).
@@ -35,8 +35,11 @@ def measure() -> dict[str, Figure]:
     for name, setting in settings.items():
         rows = played(setting, JUDGED, 10)
         honest, false_alarms = honest + counted(rows)[0], false_alarms + counted(rows)[1]
-        for row in rows:
+        framed = played(setting, ["frame"], 10)
+        for row in (*rows, *framed):
             figures |= judged(f"lab.{name}.{row.attack}", row)
+        beside = counted(framed)
+        figures[f"lab.{name}.frame.named"] = Figure(beside[1], f"of {beside[0]} honest proofs")
     figures["lab.false_alarms"] = Figure(false_alarms, f"of {honest} honest proofs")
     return figures
 

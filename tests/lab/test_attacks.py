@@ -3,6 +3,7 @@
 from collections import Counter
 from decimal import Decimal
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from consortium.lab.catalogue import BY_NAME, CATALOGUE
 from consortium.lab.members import Members
 
 TRIALS = 10  # `make bench AREA=lab` plays hundreds
+HEART = Path(__file__).parents[3] / "shared" / "data" / "heart"
 ALWAYS = [cheat.name for cheat in CATALOGUE if cheat.codes and cheat.always]
 
 
@@ -53,6 +55,20 @@ def test_the_others_are_played_too(name: str) -> None:
 def test_f_liars_change_nothing_and_one_more_does() -> None:
     assert {attack(ATTACKS["lying-validator"], i).play().code for i in (0, 3)} == {"Accepted"}
     assert {attack(ATTACKS["one-liar-more"], i).play().code for i in (0, 3)} == {"NearCopy"}
+
+
+@pytest.mark.skipif(not HEART.is_dir(), reason="no heart data here")
+def test_who_is_framed_stays_in_the_model_where_it_would_be_missed() -> None:
+    order = JobOrder("heart-disease", 10, Decimal(1), Decimal("0.001"), 2)
+    arena = Arena.found(order, data_dir=HEART, contributions=False)
+    played, victim, framed = ATTACKS["frame"](arena, "cleveland"), "budapest", 0
+    for _ in range(10):
+        played.play()
+        assert played.last is not None
+        framed += played.last.examined[victim].code == "Harmful"
+        assert played.last.codes[victim] == "Accepted"
+    assert framed
+    assert arena.pooled_auroc() > 0.8  # .46 where it is taken out
 
 
 def test_members_take_the_block_that_follows_and_none_that_does_not() -> None:

@@ -1,13 +1,26 @@
 """Check 8, what a validator attests: how far a proof may fall."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from rounds_examples import make_context, make_example_job
 
-from consortium.rounds.checks.harm import is_harmful, tolerated_drop
+from consortium import weights as weight_forms
+from consortium.rounds.checks import EarlierStep, Examined, RoundContext
+from consortium.rounds.checks.harm import (
+    held_harmful,
+    held_missed,
+    is_harmful,
+    is_missed,
+    tolerated_drop,
+)
+from consortium.rounds.verdict import Validator, findings
+from ledger.content import Weights
+from ledger.records import Finding
 
 NAME = "hospital-1"
+LABELS = np.repeat([0.0, 1.0], 10)
 
 
 def test_harmful_is_a_drop_beyond_the_tolerance() -> None:
@@ -33,3 +46,78 @@ def test_of_a_model_of_zeros_nothing_is_said() -> None:
     assert not np.any(context.model["weight"])
     assert tolerated_drop(context, NAME) == 10_000
     assert not is_harmful(0.0, 1.0, 10_000)
+
+
+def test_missed_is_who_makes_the_model_better_by_a_tenth() -> None:
+    assert is_missed(0.851, 0.75)
+    assert not is_missed(0.85, 0.75)
+    assert not is_missed(0.5, 0.9)
+
+
+def votes(*harmful: bool | None) -> list[Finding]:
+    return [
+        Finding(institution=NAME, code="Harmful", score=None, harmful=one, shapley=None)
+        for one in harmful
+    ]
+
+
+def test_half_of_those_who_judge_are_enough_to_be_missed_and_more_than_half_to_be_harmful() -> None:
+    assert held_missed(votes(False, True, None), liars=1)
+    assert not held_missed(votes(False, True, True), liars=1)
+    assert held_missed(votes(False, False, True), liars=1)
+    assert not held_missed(votes(None, None, None), liars=1)
+    assert not held_missed([], liars=0)
+    assert not held_harmful(votes(False, True), liars=1)
+
+
+def test_who_cheats_has_one_friend_less_than_may_lie() -> None:
+    for size, liars in ((4, 1), (7, 2), (10, 3)):
+        friends = [False] * (liars - 1)
+        honest: list[bool | None] = [True] * (size - liars)
+        assert not held_missed(votes(*friends, *honest), liars)
+        assert not held_missed(votes(*friends, *[None] * len(honest)), liars)
+
+
+def predict(models: Weights) -> np.ndarray:
+    """Right if a model's numbers add up to more than 0, wrong if to less."""
+    total = sum(array.reshape(len(array), -1).sum(axis=1) for array in models.values())
+    return np.outer(total, 2 * LABELS - 1)
+
+
+def named(pull: float, **changes: Any) -> RoundContext:
+    """After a round in which one pulled so far and the three others by one the other way."""
+    context = make_context()
+    size = len(weight_forms.vector(context.model))
+    steps = [EarlierStep(f"hospital-{i}", 1, np.full(size, -1.0)) for i in (2, 3, 4)]
+    model = {n: np.full_like(a, (pull - 3) / 4) for n, a in context.model.items()}
+    earlier = (EarlierStep(NAME, 1, np.full(size, pull)), *steps)
+    return replace(context, **({"model": model, "earlier": earlier} | changes))
+
+
+def said(context: RoundContext, by: str = "hospital-2", few: bool = False) -> Finding:
+    """What one validator finds of it once it is said to go against the others."""
+    examined = {NAME: Examined("Harmful", context.model)}
+    validator = Validator(LABELS[:12] if few else LABELS, predict)
+    (found,) = findings(context, examined, validator, by, contributions=False)
+    return found
+
+
+def test_a_validator_says_whether_its_patients_would_miss_what_one_taught() -> None:
+    assert said(named(4.0)).harmful is False  # .25 with it, -1 without
+    assert said(named(2.0)).harmful is True  # -.25 with it
+    assert (said(named(4.0)).code, said(named(4.0)).score) == ("Harmful", None)
+    assert said(named(4.0), by=NAME).harmful is None
+    assert said(named(4.0), few=True).harmful is None
+
+
+def test_of_whom_nothing_was_accepted_nothing_is_missed() -> None:
+    context = named(4.0)
+    rejected = [replace(step, code="NearCopy") for step in context.earlier[:1]]
+    assert said(replace(context, earlier=(*rejected, *context.earlier[1:]))).harmful is True
+
+
+def test_who_is_left_out_already_is_judged_by_the_model_with_it() -> None:
+    without = {n: np.full_like(a, -1.0) for n, a in named(4.0).model.items()}
+    assert said(named(4.0, model=without, doubted=frozenset({NAME}))).harmful is False
+    good = {n: np.full_like(a, 3.0) for n, a in named(4.0).model.items()}
+    assert said(named(4.0, model=good)).harmful is True  # with it, and without

@@ -79,11 +79,16 @@ def honest(of: Judged, author: str, harmful: str, random: Random) -> Says:
         judges = found.code == ACCEPTED and name != author
         said[name] = {
             "code": found.code,
-            "harmful": name == harmful if judges else None,
+            "harmful": name == harmful if judges else _stays_out(found.code, name, author),
             "score": random.randrange(8000, 9001, 200) if judges else None,
             "shapley": random.randrange(-100, 301, 25) if judges else None,
         }
     return said
+
+
+def _stays_out(code: str, name: str, author: str) -> bool | None:
+    """What is said of a proof that goes against the others': nobody would miss what it taught."""
+    return True if code == "Harmful" and name != author else None
 
 
 def lies(of: Judged, random: Random) -> Says:
@@ -214,6 +219,30 @@ def test_nobody_is_named_for_finding_what_the_steps_show() -> None:
     result, _, (split,) = of.decided(told)
     assert (split.code, split.others) == ("Harmful", {liar: ACCEPTED})
     assert liar not in {fee.institution for fee in result.fees}
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("missed", [False, True])
+def test_f_liars_neither_spare_nor_take_out_who_goes_against_the_others(
+    n: int, missed: bool
+) -> None:
+    """Where all honest patients speak for it, or none; one liar more can."""
+    of, liars = judged(n), (n - 1) // 3
+    named = {**of.examined, "hospital-1": Examined("Harmful", of.examined["hospital-1"].weights)}
+    of = replace(of, examined=named)
+    says: dict[str, Says] = {}
+    for name in names(n):
+        said = honest(of, name, "", Random(0))
+        own = None if name == "hospital-1" else not missed
+        says[name] = {**said, "hospital-1": {**said["hospital-1"], "harmful": own}}
+    truth = outcome(of.decided(says)[0], "hospital-1").code
+    assert truth == (ACCEPTED if missed else "Harmful")
+    for number, name in enumerate(reversed(names(n)), start=1):
+        says[name] = {**says[name], "hospital-1": {**says[name]["hospital-1"], "harmful": missed}}
+        found = outcome(of.decided(says)[0], "hospital-1").code
+        if number <= liars:
+            assert found == truth
+    assert found != truth
 
 
 def test_without_a_quorum_all_that_was_found_is_told() -> None:

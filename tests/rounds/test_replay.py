@@ -29,6 +29,7 @@ from torch import nn
 
 from consortium.contract import check_job, initial_model
 from consortium.errors import ConsortiumError, JobInvalid, RoundInvalid
+from consortium.rounds import checks
 from consortium.rounds.checks import Reveal, RoundContext, examine
 from consortium.rounds.checks.near_copy import EarlierStep
 from consortium.rounds.commitment import closed_set_digest
@@ -40,7 +41,9 @@ from ledger.entry import Entry, sign_record
 from ledger.errors import RecordInvalid
 from ledger.keys import Role
 from ledger.records import (
+    ACCEPTED,
     Durations,
+    Finding,
     Job,
     JobEnd,
     MemberForm,
@@ -149,6 +152,29 @@ def test_an_honest_block_passes_and_gives_the_model_and_the_steps(play: Play) ->
     assert model_hash(checked.model) == entries[-1].record.body()["model_after"]
     assert set(checked.steps or {}) == set(names(4))
     assert (checked.job, checked.round) == ("job-1", 1)
+
+
+@pytest.mark.parametrize("code", ["Harmful", ACCEPTED])
+def test_a_block_that_spares_one_follows_from_attested_harm_and_not_from_another_code(
+    play: Play, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """A quorum may say that it would be missed; that it does not go against the others, not."""
+    victim = "hospital-1"
+    monkeypatch.setattr(checks, "opposed", lambda *_: frozenset({victim}))
+    found = {"code": code, "harmful": False, "score": None, "shapley": None}
+    for author in names(4):
+        said = [
+            Finding.model_validate(one.model_dump() | (found if one.institution == victim else {}))
+            for one in honest_findings(author, names(4))
+        ]
+        entry = verdict(play.context, author, closed(play.records), said, play.records.proofs)
+        play.records = with_verdict(play.records, entry)
+    block = play.block()
+    assert {o.code for o in block[-1].record.proofs} == {ACCEPTED}  # type: ignore[attr-defined]
+    if code == ACCEPTED:
+        play.refused(block, "called Accepted; it is not")
+    else:
+        check_block(play.view, block)
 
 
 # the coordinator

@@ -117,6 +117,50 @@ def test_one_liar_with_many_findings_on_one_proof_has_one_vote_at_most() -> None
     check_record(round.context, entry.record, round.revealed.digest)
 
 
+# who goes against the others
+
+
+def against(victim: str = VICTIM, **missed: bool | None) -> Round:
+    """All find that one goes against the others; ``missed`` is what each says of its patients."""
+    round = Round()
+    round.examined[victim] = Examined("Harmful", round.examined[victim].weights)
+    for author in names(4):
+        stays_out = missed.get(author.replace("-", "_"))
+        harmful = None if stays_out is None else not stays_out
+        round.say(author, **{victim.replace("-", "_"): {
+            "code": "Harmful", "score": None, "harmful": harmful, "shapley": None}})  # fmt: skip
+    return round
+
+
+def test_who_goes_against_the_others_is_rejected_unless_their_patients_would_miss_it() -> None:
+    out = {"hospital_2": False, "hospital_3": False, "hospital_4": False}
+    result, model = against(**out).result()
+    assert {o.code for o in result.proofs if o.institution == VICTIM} == {"Harmful"}
+    spared, with_it = against(**out | {"hospital_2": True, "hospital_3": True}).result()
+    assert {o.code for o in spared.proofs} == {"Accepted"}
+    assert model_hash(with_it) == model_hash(Round().result()[1]) != model_hash(model)
+    # Nobody is named for what it found, and it is paid; of this round's Shapley value none is told.
+    assert {p.institution for p in spared.fees} == set(names(4))
+    (own,) = (o for o in spared.proofs if o.institution == VICTIM)
+    assert (own.score, own.shapley) == (None, None)
+    assert spared.learner != VICTIM
+
+
+def test_one_of_three_is_no_half_and_one_of_two_is() -> None:
+    out = {"hospital_2": True, "hospital_3": False, "hospital_4": False}
+    assert against(**out).outcome(VICTIM).code == "Harmful"
+    assert against(**out | {"hospital_3": None}).outcome(VICTIM).code == "Accepted"
+    assert against(hospital_1=True).outcome(VICTIM).code == "Harmful"  # its own word
+
+
+def test_who_finds_another_code_has_no_word_on_whether_it_would_be_missed() -> None:
+    round = against(hospital_2=False)
+    assert round.outcome(VICTIM).code == "Harmful"
+    round.say(LIAR, hospital_1={"harmful": False})
+    assert round.outcome(VICTIM).code == "Harmful"
+    assert LIAR not in {p.institution for p in round.result()[0].fees}
+
+
 def test_a_quorum_of_verdicts_is_needed() -> None:
     round = Round()
     round.without("verdicts", "hospital-4")

@@ -23,6 +23,7 @@ from consortium.lab.attacks.protocol import (
 from consortium.lab.attacks.updates import (
     Copy,
     CopyNoise,
+    Frame,
     FreeRider,
     LabelFlip,
     Nan,
@@ -41,6 +42,7 @@ ATTACKS: Mapping[str, type[Attack]] = {
     "free-rider": FreeRider,
     "label-flip": LabelFlip,
     "sign-flip": SignFlip,
+    "frame": Frame,
     "scale": Scale,
     "nan": Nan,
     "wrong-shape": WrongShape,

@@ -9,6 +9,7 @@ from consortium import weights as weight_forms
 from consortium.lab.attacks.attack import Attack
 from consortium.lab.submission import Submission
 from consortium.rounds.checks import privacy_terms
+from consortium.rounds.checks.terms import step_noise
 from ledger.content import Weights
 
 COPY_NOISE = 0.5  # the added noise's length, in lengths of the step that is copied
@@ -105,6 +106,33 @@ class SignFlip(OtherUpdate):
     def update(self) -> Weights:
         """The trained step times ``factor``."""
         return self.moved(self.factor * self.step(self.cheat))
+
+
+class Frame(OtherUpdate):
+    """Answers to what is public: goes against all that the largest of the others taught, and along
+    with all that the rest did, as far as its own training would go.
+    """
+
+    def update(self) -> Weights:
+        """Nothing is public in the first round: it goes back then."""
+        own = self.step(self.cheat)
+        sums: dict[str, NDArray[np.float64]] = {}
+        for past in self.arena.context.earlier:
+            if past.institution != self.cheat:
+                sums[past.institution] = sums.get(past.institution, 0) + past.step
+        if len(sums) < 2:
+            return self.moved(-own)
+        parts = {name: self.arena.participant(name) for name in sums}
+        victim = max(sorted(sums), key=lambda name: parts[name].weight)
+        zero = np.zeros_like(own)
+        rest = sum((sums[n] / step_noise(parts[n]) ** 2 for n in sums if n != victim), zero)
+        way = _unit(rest) - _unit(sums[victim])
+        return self.moved(float(np.linalg.norm(own)) * _unit(way))
+
+
+def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = vector / np.linalg.norm(vector)
+    return found
 
 
 class Scale(SignFlip):

@@ -4,6 +4,12 @@ Nobody counts for their own proof. What is tolerated rises with the noise: s sqr
 the noise in an update of p parameters, over the length of the current model. Where both are alike
 an honest update of a small hospital orders patients as a coin does, and nothing is said; what is
 told apart there is `opposition`.
+
+And what they attest for a hospital that `opposition` names. Sums of steps tell who goes against
+whom, not who is right: a cheat that answers to what is public can make an honest hospital go
+against it and the rest. Without all that an honest one taught, though, the model does worse; so
+validators compare the two models on their patients (`is_missed`), and it stands accepted if enough
+of them would lose much (`held_missed`).
 """
 
 from collections.abc import Sequence
@@ -16,6 +22,9 @@ from consortium.rounds.checks.terms import step_noise
 from ledger.records import Finding
 
 _ALL = 10_000
+
+MISSED = 1_000
+"""Basis points of AUROC by which the model is better with a hospital's steps than without."""
 
 
 def tolerated_drop(context: RoundContext, institution: str) -> int:
@@ -32,6 +41,22 @@ def tolerated_drop(context: RoundContext, institution: str) -> int:
 def is_harmful(proof: float, current: float, drop: int) -> bool:
     """Whether a proof's AUROC lies more than ``drop`` basis points below the current model's."""
     return (current - proof) * 10_000 > drop
+
+
+def is_missed(with_: float, without: float) -> bool:
+    """Whether the AUROC without a hospital's steps lies more than `MISSED` below that with them."""
+    return (with_ - without) * 10_000 > MISSED
+
+
+def held_missed(others: Sequence[Finding], liars: int) -> bool:
+    """Whether at least half of the other validators that judged would miss what it taught.
+
+    And at least as many as may lie: of them the one that is named is one if it cheats, so they are
+    more than may lie for it. Half is enough: where it is honest, one of the others is the cheat.
+    """
+    votes = [finding.harmful for finding in others if finding.harmful is not None]
+    missed = votes.count(False)
+    return missed > 0 and missed >= max(liars, len(votes) / 2)
 
 
 def held_harmful(others: Sequence[Finding], liars: int) -> bool:
