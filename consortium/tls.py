@@ -152,30 +152,36 @@ def read_tls(home: Path) -> Tls:
 
 
 def _open_ca(home: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    folder = ca_folder(home)
+    folder, given = ca_folder(home), tls_folder(home) / "ca.pem"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     certificate, key_file = folder / "ca.pem", folder / "ca.key"
-    _move_older(tls_folder(home), certificate, key_file)
-    if certificate.exists():
-        ca, key = _read_certificate(certificate), _open_key(key_file, make=False)
-        if ca.public_key() != key.public_key():
-            raise _damaged(key_file, "is not the key of ca.pem")
-    elif (tls_folder(home) / "ca.pem").exists():
-        raise _damaged(certificate, "is missing")  # another CA is not what hospitals have pinned
-    else:  # or killed before it was written: nobody has pinned anything yet
+    _move_older(tls_folder(home) / "ca.key", key_file)
+    if not certificate.exists() and not given.exists():
+        # Or killed before it was written: nobody has pinned anything yet.
         key = _open_key(key_file, make=True)
         ca = _ca_certificate(key)
         replace_file(certificate, ca.public_bytes(Encoding.PEM))
+        return ca, key
+    # Another CA is not what hospitals have pinned: what is lost is not made anew.
+    key = _open_key(key_file, make=False)
+    ca = _read_certificate(certificate if certificate.exists() else given)
+    if ca.public_key() != key.public_key():
+        raise _damaged(key_file, "is not the key of ca.pem")
+    if not certificate.exists():
+        replace_file(certificate, given.read_bytes())
     return ca, key
 
 
-def _move_older(tls: Path, certificate: Path, key: Path) -> None:
-    """Takes a CA's key out of the server's folder, where it was in earlier versions."""
-    if not (tls / "ca.key").exists() or key.exists():
+def _move_older(beside_server: Path, key: Path) -> None:
+    """Takes a CA's key out of the server's folder, where earlier versions had it."""
+    if not beside_server.exists():
         return
-    if (tls / "ca.pem").exists():
-        replace_file(certificate, (tls / "ca.pem").read_bytes())
-    (tls / "ca.key").replace(key)
+    found = beside_server.read_bytes()
+    if not key.exists():
+        write_private(key, found)
+    elif key.read_bytes() != found:
+        raise _damaged(beside_server, f"is another key than {key}")
+    beside_server.unlink()
 
 
 def _ca_certificate(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:

@@ -48,6 +48,11 @@ class ReleaseNoise:
         share = positives / max(positives, self.fewest) * negatives / max(negatives, self.fewest)
         return 0.5 + (auroc - 0.5) * share
 
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the noise on a score."""
+        return float(self.multiplier) / self.fewest
+
     def score(self, value: float, noise: NoiseSource) -> float:
         """A `drawn` AUROC with its noise."""
         return self._noised(value, 1, noise)
@@ -65,8 +70,7 @@ class ReleaseNoise:
         return self._noised(value, 2, noise)
 
     def _noised(self, value: float, patients: float, noise: NoiseSource) -> float:
-        std = float(self.multiplier) * patients / self.fewest
-        return value + noise.normal((1,), std).item()
+        return value + noise.normal((1,), self.deviation * patients).item()
 
     def counted_as(self, rounds: int, numbers: int, delta: Decimal) -> PrivacyTerms:
         """The terms of a job that lets out ``numbers`` of these in each of its ``rounds``.

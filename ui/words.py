@@ -48,7 +48,8 @@ PROOF_CODES = {
         "ask both hospitals of the pair; each must submit training of its own",
     ),
     "Harmful": (
-        "its steps go against what all others learn, beyond what noise explains; or more than half "
+        "its steps go against what all others learn, beyond what noise explains, and too few of "
+        "their patients would miss what it taught; or more than half "
         "of at least two other validators saw their AUROC fall by more than the job tolerates. All "
         "that it taught in this job is left out of the model until a proof of it is accepted again",
         "check labels and units of the hospital's data",

@@ -46,7 +46,7 @@ from consortium.rounds.checks import (
 )
 from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
 from consortium.rounds.committee import committee
-from consortium.rounds.progress import doubted
+from consortium.rounds.progress import doubted, left_out
 from consortium.rounds.released import released
 from consortium.rounds.replay import steps_of
 from consortium.rounds.result import RoundRecords, derive_result
@@ -178,6 +178,7 @@ class Arena:
             earlier=tuple(self._earlier),
             spent=dict(self._spent),
             doubted=doubted(self.results),
+            left_out=left_out(self.results),
         )
 
     def noise(self, name: str, purpose: str = "train") -> NoiseSource:

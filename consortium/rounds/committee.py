@@ -10,8 +10,8 @@ What a committee decides (scores, Shapley values, check 8) rests on more than ha
 honest. With as many liars among all as a ledger bears (`ledger.quorum.faulty`), chance alone gives
 them half of a committee at most once in `1 / RISK` rounds (hypergeometric tail). Such a committee
 can pay whom it likes, and leave updates, earlier ones too, out of the model by calling them harmful
-or accepting nobody. It can let nothing in: checks 1 to 7 and the new model every member derives
-itself before it co-signs.
+or accepting nobody, or spare whoever goes against the others. Nothing else can it let in: checks 1
+to 7 and the new model every member derives itself before it co-signs.
 """
 
 from collections.abc import Iterator, Sequence

@@ -28,7 +28,7 @@ from consortium.rounds.codes import HARMFUL, NO_QUORUM
 from consortium.rounds.commitment import closed_set_digest, revealed_set_digest
 from consortium.rounds.committee import committee
 from consortium.rounds.evaluation import check_evaluation
-from consortium.rounds.progress import doubted, next_place, rounds_done
+from consortium.rounds.progress import doubted, left_out, next_place, rounds_done
 from consortium.rounds.released import released
 from consortium.rounds.result import (
     RoundRecords,
@@ -154,6 +154,7 @@ def round_context(view: LedgerView, job: Job, round: int, attempt: int) -> Round
         ],
         spent=last_spends(view, job),
         doubted=doubted(results),
+        left_out=left_out(results),
     )
 
 
@@ -291,7 +292,7 @@ def derive_round(view: LedgerView, entries: Sequence[Entry]) -> Derived:
     examined = examine(context, records.commitments, reveals)
     derived, model = derive_result(context, records, examined, view.policy.credits, history)
     codes = {name: found.code for name, found in examined.items()}
-    kept = spared(context, judged(context, records)[1])
+    kept = spared(context, examined, *judged(context, records))
     return Derived(derived, model, steps_of(context, examined), codes, kept)
 
 

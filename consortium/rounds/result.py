@@ -106,7 +106,7 @@ def derive_result(
     shapley: dict[str, int | None] = {}
     scores: dict[str, int | None] = {}
     codes: dict[str, str] = {}
-    kept = spared(context, verdicts)
+    kept = spared(context, examined, judges, verdicts)
     for name, found in _said(verdicts, examined).items():
         codes[name] = ACCEPTED if name in kept else _code([f for _, f in found], votes, liars)
         others = [finding for author, finding in found if author != name]
@@ -114,6 +114,8 @@ def derive_result(
             codes[name] = HARMFUL
         scores[name] = lower_median([f.score for f in others if f.score is not None])
         shapley[name] = lower_median([f.shapley for f in others if f.shapley is not None])
+        if name in kept:  # whoever gives one beside that code lies
+            scores[name] = shapley[name] = None
     accepted = {
         name: weights
         for name, found_ in examined.items()
@@ -181,20 +183,28 @@ def judged(context: RoundContext, records: RoundRecords) -> tuple[frozenset[str]
     return judges, [verdict for verdict in found if verdict.author in judges]
 
 
-def spared(context: RoundContext, verdicts: Sequence[Verdict]) -> frozenset[str]:
+def spared(
+    context: RoundContext,
+    examined: Mapping[str, Examined],
+    judges: frozenset[str],
+    verdicts: Sequence[Verdict],
+) -> frozenset[str]:
     """Whose proofs are accepted though they go against the others': their steps would be missed.
 
     Args:
         context: the attempt at the round.
-        verdicts: those of its committee.
+        examined: checks 1 to 8 on the reveals, recomputed by whoever derives.
+        judges: the round's committee.
+        verdicts: theirs.
     """
     votes, liars = votes_needed(context), liars_borne(context)
-    named = {f.institution for v in verdicts for f in v.findings if f.code == HARMFUL}
+    named = [name for name, each in examined.items() if each.code == HARMFUL]
     found = []
     for name, said in _said(verdicts, named).items():
         others = [f for author, f in said if author != name and f.code == HARMFUL]
         against = _code([finding for _, finding in said], votes, liars) == HARMFUL
-        if against and held_missed(others, liars):
+        friends = max(0, liars - 1) if name in judges else liars
+        if against and held_missed(others, friends):
             found.append(name)
     return frozenset(found)
 

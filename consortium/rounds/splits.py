@@ -18,8 +18,9 @@ from ledger.records import ACCEPTED, Finding, Outcome, Record, Result, Verdict
 class Split:
     """One proof on which the verdicts divide.
 
-    ``code`` is what was decided; ``harmful`` of ``judged`` other members found harm; ``others``
-    are the members who found another code in checks 1 to 7, with that code.
+    ``code`` is what was decided; ``harmful`` of ``judged`` other members found harm, or of one that
+    goes against the others', that its steps would not be missed; ``others`` are the members who
+    found another code, with that code.
     """
 
     round: int

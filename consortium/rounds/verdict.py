@@ -13,6 +13,7 @@ from decimal import Decimal
 import numpy as np
 from numpy.typing import NDArray
 
+from consortium import weights as weight_forms
 from consortium.rounds import score
 from consortium.rounds.aggregation import Coalitions, coalition_models
 from consortium.rounds.checks import Examined, RoundContext
@@ -79,6 +80,11 @@ class Validator:
             return exact
         sizes = self._positives, self._negatives
         return np.array([self._noised.drawn(value, *sizes) for value in exact.tolist()])
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the noise on an AUROC; 0 where they leave in bands."""
+        return self._noised.deviation if self._noised else 0.0
 
     def with_noise(self, auroc: float) -> float:
         """An AUROC as findings are made of it."""
@@ -149,7 +155,7 @@ def findings(
         if auroc is not None:
             harmful = is_harmful(auroc, current, tolerated_drop(context, name))
         elif examined[name].code == HARMFUL and name != own:
-            harmful = not _missed(context, name, validator)
+            harmful = not _missed(context, name, examined[name].weights, validator)
         found.append(
             Finding(
                 institution=name,
@@ -166,16 +172,21 @@ def findings(
     return tuple(found)
 
 
-def _missed(context: RoundContext, name: str, validator: Validator) -> bool:
-    """Whether the model is much worse on these patients without what a hospital taught in it."""
-    taught = Taught(context.job, context.earlier)
-    moves = taught.with_and_without(name, context.doubted)
-    if moves[0] is moves[1] is None:
+def _missed(context: RoundContext, name: str, update: Weights | None, validator: Validator) -> bool:
+    """Whether the model is much worse on these patients without what a hospital taught in it.
+
+    With it is what accepting it would make: its earlier steps, and that of this round.
+    """
+    moves = Taught(context.job, context.earlier).with_and_without(name, context.left_out)
+    if update is None or moves[0] is moves[1] is None:
         return False  # nothing of it was ever accepted
-    with_, without = (
-        validator.with_noise(validator.auroc(corrected(context.model, move))) for move in moves
-    )
-    return is_missed(with_, without)
+    weights = {p.institution: p.weight for p in context.job.participants}
+    step = weight_forms.vector(update) - weight_forms.vector(context.model)
+    share = weights[name] / sum(weights.values())
+    with_ = corrected(corrected(context.model, moves[0]), share * step)
+    without = corrected(context.model, moves[1])
+    better, worse = (validator.with_noise(validator.auroc(each)) for each in (with_, without))
+    return is_missed(better, worse, validator.deviation)
 
 
 def _contributions(

@@ -35,8 +35,9 @@ MEANINGS = {
     "CohortTooSmall": "its cohort is too small for the task",
     "CommitmentMismatch": "what was revealed is not what had been committed to",
     "DeviceMissing": "the device that it trains on was not there",
-    "Harmful": "its institution goes against what all others learn, or more than half of at least "
-    "two others saw the model get worse with it, on their own patients, beyond what is tolerated",
+    "Harmful": "its institution goes against what all others learn, and too few of them would miss "
+    "what it taught; or more than half of at least two others saw the model get worse with it, on "
+    "their own patients, beyond what is tolerated",
     "InternalError": "an error inside its agent, whose log says more",
     "NearCopy": "a near-copy of another update; of two in one round, which is the copy is unknown",
     "NoAnswer": "no answer in time",

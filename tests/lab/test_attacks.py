@@ -5,14 +5,19 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from consortium import weights as weight_forms
 from consortium.contract import JobOrder
 from consortium.lab.arena import Arena
 from consortium.lab.attacks import ATTACKS, COMPARED, Attack
 from consortium.lab.attacks.coordinator import CoordinatorAttack, SwappedModel
+from consortium.lab.attacks.updates import OtherUpdate
 from consortium.lab.catalogue import BY_NAME, CATALOGUE
 from consortium.lab.members import Members
+from consortium.rounds.checks.step import step_cap
+from ledger.content import Weights
 
 TRIALS = 10  # `make bench AREA=lab` plays hundreds
 HEART = Path(__file__).parents[3] / "shared" / "data" / "heart"
@@ -69,6 +74,30 @@ def test_who_is_framed_stays_in_the_model_where_it_would_be_missed() -> None:
         assert played.last.codes[victim] == "Accepted"
     assert framed
     assert arena.pooled_auroc() > 0.8  # .46 where it is taken out
+
+
+class Betrayal(OtherUpdate):
+    """Honest until the last round, then as far back as the cap lets it."""
+
+    def update(self) -> Weights:
+        """All that the model has learned, undone."""
+        if len(self.arena.results) + 1 < self.arena.job.rounds:
+            return super().update()
+        first, now = (weight_forms.vector(self.arena.models[place]) for place in (0, -1))
+        part = self.arena.participant(self.cheat)
+        cap = step_cap(part, len(now), float(self.arena.job.thresholds.reach))
+        return self.moved(-0.999 * cap * (now - first) / float(np.linalg.norm(now - first)))
+
+
+@pytest.mark.skipif(not HEART.is_dir(), reason="no heart data here")
+@pytest.mark.parametrize(("rounds", "seed"), [(2, 3), (3, 2), (3, 3)])
+def test_nobody_is_spared_for_what_it_taught_before(rounds: int, seed: int) -> None:
+    order = JobOrder("heart-disease", rounds, Decimal(3), Decimal("0.001"), seed)
+    arena = Arena.found(order, data_dir=HEART, contributions=False)
+    played = Betrayal(arena, "budapest")
+    codes = [played.play().code for _ in range(rounds)]
+    assert codes == [*["Accepted"] * (rounds - 1), "Harmful"]
+    assert arena.pooled_auroc() > 0.8  # .14 with that step in two rounds
 
 
 def test_members_take_the_block_that_follows_and_none_that_does_not() -> None:

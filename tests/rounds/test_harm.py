@@ -52,6 +52,8 @@ def test_missed_is_who_makes_the_model_better_by_a_tenth() -> None:
     assert is_missed(0.851, 0.75)
     assert not is_missed(0.85, 0.75)
     assert not is_missed(0.5, 0.9)
+    assert not is_missed(0.9, 0.75, deviation=0.02)
+    assert is_missed(0.9, 0.7, deviation=0.02)
 
 
 def votes(*harmful: bool | None) -> list[Finding]:
@@ -62,20 +64,20 @@ def votes(*harmful: bool | None) -> list[Finding]:
 
 
 def test_half_of_those_who_judge_are_enough_to_be_missed_and_more_than_half_to_be_harmful() -> None:
-    assert held_missed(votes(False, True, None), liars=1)
-    assert not held_missed(votes(False, True, True), liars=1)
-    assert held_missed(votes(False, False, True), liars=1)
-    assert not held_missed(votes(None, None, None), liars=1)
+    assert held_missed(votes(False, True, None), liars=0)
+    assert not held_missed(votes(False, True, True), liars=0)
+    assert held_missed(votes(False, False, True), liars=0)
+    assert not held_missed(votes(None, None, None), liars=0)
+    assert not held_missed(votes(False, True, None), liars=1)
     assert not held_missed([], liars=0)
     assert not held_harmful(votes(False, True), liars=1)
 
 
-def test_who_cheats_has_one_friend_less_than_may_lie() -> None:
-    for size, liars in ((4, 1), (7, 2), (10, 3)):
-        friends = [False] * (liars - 1)
-        honest: list[bool | None] = [True] * (size - liars)
-        assert not held_missed(votes(*friends, *honest), liars)
-        assert not held_missed(votes(*friends, *[None] * len(honest)), liars)
+def test_friends_alone_do_not_make_one_missed() -> None:
+    for size, friends in ((4, 0), (7, 1), (10, 2), (21, 10)):
+        honest: list[bool | None] = [True] * (size - friends - 1)
+        assert not held_missed(votes(*[False] * friends, *honest), friends)
+        assert not held_missed(votes(*[False] * friends, *[None] * len(honest)), friends)
 
 
 def predict(models: Weights) -> np.ndarray:
@@ -94,9 +96,12 @@ def named(pull: float, **changes: Any) -> RoundContext:
     return replace(context, **({"model": model, "earlier": earlier} | changes))
 
 
-def said(context: RoundContext, by: str = "hospital-2", few: bool = False) -> Finding:
+def said(
+    context: RoundContext, by: str = "hospital-2", few: bool = False, step: float = 0.0
+) -> Finding:
     """What one validator finds of it once it is said to go against the others."""
-    examined = {NAME: Examined("Harmful", context.model)}
+    update = {name: array + np.float32(step) for name, array in context.model.items()}
+    examined = {NAME: Examined("Harmful", update)}
     validator = Validator(LABELS[:12] if few else LABELS, predict)
     (found,) = findings(context, examined, validator, by, contributions=False)
     return found
@@ -110,6 +115,12 @@ def test_a_validator_says_whether_its_patients_would_miss_what_one_taught() -> N
     assert said(named(4.0), few=True).harmful is None
 
 
+def test_what_it_submits_now_counts_too() -> None:
+    """Nobody is spared for what it taught once, whose step of this round undoes it."""
+    assert said(named(4.0), step=-0.9).harmful is False  # .25 less a fourth of that
+    assert said(named(4.0), step=-1.1).harmful is True
+
+
 def test_of_whom_nothing_was_accepted_nothing_is_missed() -> None:
     context = named(4.0)
     rejected = [replace(step, code="NearCopy") for step in context.earlier[:1]]
@@ -118,6 +129,8 @@ def test_of_whom_nothing_was_accepted_nothing_is_missed() -> None:
 
 def test_who_is_left_out_already_is_judged_by_the_model_with_it() -> None:
     without = {n: np.full_like(a, -1.0) for n, a in named(4.0).model.items()}
-    assert said(named(4.0, model=without, doubted=frozenset({NAME}))).harmful is False
+    assert said(named(4.0, model=without, left_out=frozenset({NAME}))).harmful is False
+    # Doubted in a round that made no model: what it taught is in the newest one.
+    assert said(named(4.0, doubted=frozenset({NAME}))).harmful is False
     good = {n: np.full_like(a, 3.0) for n, a in named(4.0).model.items()}
     assert said(named(4.0, model=good)).harmful is True  # with it, and without

@@ -153,6 +153,24 @@ def test_one_of_three_is_no_half_and_one_of_two_is() -> None:
     assert against(hospital_1=True).outcome(VICTIM).code == "Harmful"  # its own word
 
 
+@pytest.mark.parametrize(("score", "shapley"), [(10_000, 10_000), (0, -10_000)])
+def test_one_liar_gives_nobody_that_is_spared_a_score(score: int, shapley: int) -> None:
+    """The honest give none beside that code: a median would be the liar's own word."""
+    round = against(hospital_2=True, hospital_3=True, hospital_4=True)
+    round.say(LIAR, hospital_1={"code": "Harmful", "score": score, "shapley": shapley,
+                                "harmful": False})  # fmt: skip
+    result = round.result()[0]
+    (own,) = (o for o in result.proofs if o.institution == VICTIM)
+    assert (own.code, own.score, own.shapley, own.average) == ("Accepted", None, None, 0)
+    assert result.learner != VICTIM
+
+
+def test_nobody_is_spared_whom_this_member_does_not_find_to_go_against_the_others() -> None:
+    round = against(hospital_2=True, hospital_3=True, hospital_4=True)
+    round.examined[VICTIM] = Round().examined[VICTIM]
+    assert round.outcome(VICTIM).code == "Harmful"
+
+
 def test_who_finds_another_code_has_no_word_on_whether_it_would_be_missed() -> None:
     round = against(hospital_2=False)
     assert round.outcome(VICTIM).code == "Harmful"

@@ -14,8 +14,9 @@ meet a threshold are exactly rounded (`math.fsum`) and do not depend on the mach
    other part of check 8 is what validators attest of their own patients (`harm`).
 
 What passing means, and no more: this institution submitted this update for this round, it starts
-from the current model, is bounded, goes not against the others', and is nobody else's. Not that
-real patients were trained on, nor that the declared noise was really added.
+from the current model, is bounded, goes not against the others' (or validators' patients would
+miss what it taught: `harm`), and is nobody else's. Not that real patients were trained on, nor that
+the declared noise was really added.
 """
 
 from collections.abc import Mapping, Sequence

@@ -19,7 +19,7 @@ class RoundContext:
     global model W_t (float32 arrays by name); ``groups`` the axes that the secure mapping
     permutes; ``earlier`` the steps of the earlier reveals of this job; ``spent`` what each
     institution declared in its last proof for this task; ``doubted`` whose last proof in this job
-    was called harmful.
+    was called harmful, ``left_out`` whom ``model`` leaves out: who was doubted when it was made.
     """
 
     ledger: str
@@ -33,6 +33,7 @@ class RoundContext:
     earlier: Sequence[EarlierStep] = field(default=(), repr=False)
     spent: Mapping[str, Spend] = field(default_factory=dict)
     doubted: frozenset[str] = frozenset()
+    left_out: frozenset[str] = frozenset()
 
     @cached_property
     def model_hash(self) -> str:

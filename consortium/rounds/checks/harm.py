@@ -8,8 +8,9 @@ told apart there is `opposition`.
 And what they attest for a hospital that `opposition` names. Sums of steps tell who goes against
 whom, not who is right: a cheat that answers to what is public can make an honest hospital go
 against it and the rest. Without all that an honest one taught, though, the model does worse; so
-validators compare the two models on their patients (`is_missed`), and it stands accepted if enough
-of them would lose much (`held_missed`).
+validators compare on their patients the model that holds it, and its step of this round, with one
+that does not (`is_missed`), and it stands accepted if enough of them would lose much
+(`held_missed`).
 """
 
 from collections.abc import Sequence
@@ -43,20 +44,24 @@ def is_harmful(proof: float, current: float, drop: int) -> bool:
     return (current - proof) * 10_000 > drop
 
 
-def is_missed(with_: float, without: float) -> bool:
-    """Whether the AUROC without a hospital's steps lies more than `MISSED` below that with them."""
-    return (with_ - without) * 10_000 > MISSED
+def is_missed(with_: float, without: float, deviation: float = 0.0) -> bool:
+    """Whether the AUROC without a hospital's steps lies more than `MISSED` below that with them.
+
+    ``deviation``: of the noise on each of the two, which alone gets there once in 700 times.
+    """
+    return (with_ - without) * 10_000 > MISSED + 3 * sqrt(2) * deviation * 10_000
 
 
 def held_missed(others: Sequence[Finding], liars: int) -> bool:
     """Whether at least half of the other validators that judged would miss what it taught.
 
-    And at least as many as may lie: of them the one that is named is one if it cheats, so they are
-    more than may lie for it. Half is enough: where it is honest, one of the others is the cheat.
+    And more than ``liars``, of how many may lie among them: where the one that is named is a
+    validator too, it is one of the f, if it cheats. Half is enough: where it is honest, one of the
+    others is the cheat.
     """
     votes = [finding.harmful for finding in others if finding.harmful is not None]
     missed = votes.count(False)
-    return missed > 0 and missed >= max(liars, len(votes) / 2)
+    return missed > liars and missed >= len(votes) / 2
 
 
 def held_harmful(others: Sequence[Finding], liars: int) -> bool:
