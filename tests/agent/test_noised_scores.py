@@ -310,8 +310,8 @@ def test_the_budget_says_whose_it_is(noised: Consortium) -> None:
     change_policy(noised.folders[ONE], {"lifetime_epsilon": "5"})
     noised.play(1)
     done = ok("hospital-agent", "budget", "--home", noised.folders[ONE].path)
-    assert f"training patients of {TASK}: cohort" in done.out
-    assert f"validation patients of {TASK}: cohort" in done.out
+    assert f"training patients of {TASK}: delta" in done.out
+    assert f"validation patients of {TASK}: delta" in done.out
     assert "left with noise" in done.out  # the training patients' text is not true of them
     drawn = svg(cohort_views(noised.folders[ONE]))
     assert f"validation patients of {TASK}: cohort" in drawn
