@@ -25,8 +25,10 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root switches accou
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="parent-death signal")
 
 # A coordinator: opens its home, commits one row, says so, and works on until it is stopped.
+# Ctrl-C is to reach it also where a shell started these tests in the background, which ignores it.
 COORDINATOR = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from sqlalchemy import create_engine, text
 from ledger.postgres import EmbeddedPostgres
