@@ -53,7 +53,7 @@ def print_result(content: Mapping[str, Any], format: Format) -> None:
         shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
         line = f"{name.replace('_', ' '):<{width}}  {shown}"
         columns = get_terminal_size().columns if sys.stdout.isatty() else 0
-        if len(line) > columns > width + 22:
+        if len(line) > columns > width + 22:  # narrower, it would be a word a line
             line = textwrap.fill(
                 line, columns, subsequent_indent=" " * (width + 2),
                 break_long_words=False, break_on_hyphens=False,

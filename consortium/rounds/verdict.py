@@ -175,7 +175,8 @@ def findings(
 def _missed(context: RoundContext, name: str, update: Weights | None, validator: Validator) -> bool:
     """Whether the model is much worse on these patients without what a hospital taught in it.
 
-    With it is what accepting it would make: its earlier steps, and that of this round.
+    With it: its earlier steps, and its share by weight of its step of this round. The others' of
+    this round are in neither model.
     """
     moves = Taught(context.job, context.earlier).with_and_without(name, context.left_out)
     if update is None or moves[0] is moves[1] is None:

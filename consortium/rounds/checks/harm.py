@@ -25,7 +25,7 @@ from ledger.records import Finding
 _ALL = 10_000
 
 MISSED = 1_000
-"""Basis points of AUROC by which the model is better with a hospital's steps than without."""
+"""A hospital is missed where the model is better with its steps by more of AUROC (basis points)."""
 
 
 def tolerated_drop(context: RoundContext, institution: str) -> int:
